@@ -1,0 +1,34 @@
+// Package snapshot takes, lists, opens and destroys native snapshots of a source. Each filesystem has a driver in a
+// folder of its own; what all of them share is declared here. A snapshot is known by its own UUID or GUID, never by its
+// name alone.
+package snapshot
+
+import (
+	"errors"
+	"time"
+)
+
+// Mark is what the catalog remembers of a snapshot to find it again and to prove that it is still the same one.
+type Mark struct {
+	// Kind names the driver: "btrfs", "zfs", "lvm".
+	Kind string
+	// Source is the identity of the source itself (btrfs: UUID of the subvolume). It outlives renames.
+	Source string
+	// ID is the snapshot's own identity (btrfs: UUID of the snapshot).
+	ID string
+	// Parent is the identity of what it was taken of (btrfs: parent_uuid).
+	Parent string
+	// Path is where the snapshot was when last seen; only a hint.
+	Path string
+	// Trans is the bound for the next diff (btrfs: otransid).
+	Trans uint64
+	// Content changes when anybody altered the snapshot (btrfs: ctransid).
+	Content uint64
+	// Taken is when the snapshot was made.
+	Taken time.Time
+	// Foreign: made by somebody else, never destroyed by us.
+	Foreign bool
+}
+
+// ErrGone says that a snapshot which the catalog remembers is not there any more.
+var ErrGone = errors.New("snapshot is gone")
