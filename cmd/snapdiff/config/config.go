@@ -1,0 +1,235 @@
+// Package config reads snapdiff's configuration: which source goes to which store, and how. It is strict: an unknown key
+// or a value that makes no sense is an error with the file, the line and, where one comes near, the right spelling.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// DefaultPath is where the configuration is when --config does not say otherwise.
+const DefaultPath = "/etc/snapdiff/snapdiff.toml"
+
+// What a job does when its base snapshot is lost and a native diff cannot be had.
+const (
+	// LostBaseFull compares every name and inode of the snapshot with the mirror.
+	LostBaseFull = "full"
+	// LostBaseStop waits for an administrator.
+	LostBaseStop = "stop"
+)
+
+// Config is a whole configuration file.
+type Config struct {
+	// Path is the file that it was read from.
+	Path string
+	// Jobs are in the order of their names.
+	Jobs []Job
+}
+
+// Job is one source, one store and their settings.
+type Job struct {
+	// Name is the JOB of [jobs.JOB]: letters, digits, '-', '_' and '.'.
+	Name string
+	// Source is the absolute path of the filesystem to protect.
+	Source string
+	// Store is the absolute path of the directory on the backup disk.
+	Store string
+	// Snapshots is the directory for our own snapshots, on the source's filesystem; SOURCE/.snapdiff by default.
+	Snapshots string
+	// Catalog is the path of the catalog when it does not lie in the store (needed when the store is on a network
+	// filesystem); "" otherwise.
+	Catalog string
+	// OnLostBase is LostBaseFull (default) or LostBaseStop.
+	OnLostBase string
+	// MaxDeleted holds a run that deletes more than this of the mirror.
+	MaxDeleted Limit
+	// Keep says which restore points are kept; nil keeps all of them.
+	Keep *Keep
+}
+
+// Keep says how many restore points stay: the newest of each of the last so many days, weeks and so on.
+type Keep struct {
+	Last    int `toml:"last"`
+	Daily   int `toml:"daily"`
+	Weekly  int `toml:"weekly"`
+	Monthly int `toml:"monthly"`
+	Yearly  int `toml:"yearly"`
+}
+
+// file is the shape of the TOML document.
+type file struct {
+	Jobs map[string]fileJob `toml:"jobs"`
+}
+
+type fileJob struct {
+	Source     string `toml:"source"`
+	Store      string `toml:"store"`
+	Snapshots  string `toml:"snapshots"`
+	Catalog    string `toml:"catalog"`
+	OnLostBase string `toml:"on_lost_base"`
+	MaxDeleted *any   `toml:"max_deleted"`
+	Keep       *Keep  `toml:"keep"`
+}
+
+// Load reads and checks the configuration at path.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Path: path, Text: "there is no such file",
+			Next: "write one, or name another with --config FILE; the least that works is\n" + Example}
+	}
+	if err != nil {
+		return nil, &Error{Path: path, Text: err.Error(), Next: "make it readable, or name another with --config FILE"}
+	}
+	return Parse(path, data)
+}
+
+// Example is the smallest configuration that works.
+const Example = `    [jobs.mail]
+    source = "/srv/mail"
+    store  = "/backup/mail"`
+
+// Parse reads and checks a configuration; path is only used for messages.
+func Parse(path string, data []byte) (*Config, error) {
+	var f file
+	dec := toml.NewDecoder(strings.NewReader(string(data)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return nil, decodeError(path, data, err)
+	}
+	c := &Config{Path: path}
+	for name, raw := range f.Jobs {
+		job, err := raw.check(name)
+		if err != nil {
+			return nil, &Error{Path: path, Line: lineOf(data, name, err.key), Text: "[jobs." + name + "] " + err.text}
+		}
+		c.Jobs = append(c.Jobs, *job)
+	}
+	if len(c.Jobs) == 0 {
+		return nil, &Error{Path: path, Text: "has no job", Next: "add one:\n" + Example}
+	}
+	slices.SortFunc(c.Jobs, func(a, b Job) int { return strings.Compare(a.Name, b.Name) })
+	return c, c.checkStores(data)
+}
+
+// Job finds a job by its name.
+func (c *Config) Job(name string) (Job, bool) {
+	i := slices.IndexFunc(c.Jobs, func(j Job) bool { return j.Name == name })
+	if i < 0 {
+		return Job{}, false
+	}
+	return c.Jobs[i], true
+}
+
+// Names are the names of all jobs, sorted.
+func (c *Config) Names() []string {
+	names := make([]string, len(c.Jobs))
+	for i, j := range c.Jobs {
+		names[i] = j.Name
+	}
+	return names
+}
+
+// checkStores refuses two jobs that would write to one store or keep their catalog in one file.
+func (c *Config) checkStores(data []byte) error {
+	stores, catalogs := map[string]string{}, map[string]string{}
+	for _, j := range c.Jobs {
+		if other, ok := stores[j.Store]; ok {
+			return &Error{Path: c.Path, Line: lineOf(data, j.Name, "store"),
+				Text: fmt.Sprintf("[jobs.%s] has the store of [jobs.%s]: %s", j.Name, other, j.Store), Next: "give each job a store of its own"}
+		}
+		stores[j.Store] = j.Name
+		if j.Catalog == "" {
+			continue
+		}
+		if other, ok := catalogs[j.Catalog]; ok {
+			return &Error{Path: c.Path, Line: lineOf(data, j.Name, "catalog"),
+				Text: fmt.Sprintf("[jobs.%s] has the catalog of [jobs.%s]: %s", j.Name, other, j.Catalog), Next: "give each job a catalog of its own"}
+		}
+		catalogs[j.Catalog] = j.Name
+	}
+	return nil
+}
+
+// problem is what is wrong with one key of a job.
+type problem struct{ key, text string }
+
+var (
+	jobName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	runID   = regexp.MustCompile(`^r[0-9]+$`)
+)
+
+func (f fileJob) check(name string) (*Job, *problem) {
+	switch {
+	case !jobName.MatchString(name):
+		return nil, &problem{"", "is not a name for a job: letters, digits, '-', '_' and '.' only"}
+	case runID.MatchString(name):
+		return nil, &problem{"", "looks like the id of a run; give the job another name"}
+	}
+	j := &Job{Name: name, Snapshots: f.Snapshots, OnLostBase: f.OnLostBase, Keep: f.Keep, MaxDeleted: DefaultLimit}
+	var p *problem
+	if j.Source, p = absolute("source", f.Source, true); p != nil {
+		return nil, p
+	}
+	if j.Store, p = absolute("store", f.Store, true); p != nil {
+		return nil, p
+	}
+	if j.Snapshots, p = absolute("snapshots", f.Snapshots, false); p != nil {
+		return nil, p
+	}
+	if j.Catalog, p = absolute("catalog", f.Catalog, false); p != nil {
+		return nil, p
+	}
+	if j.Snapshots == "" {
+		j.Snapshots = filepath.Join(j.Source, ".snapdiff")
+	}
+	switch j.OnLostBase {
+	case "":
+		j.OnLostBase = LostBaseFull
+	case LostBaseFull, LostBaseStop:
+	default:
+		return nil, &problem{"on_lost_base", fmt.Sprintf("on_lost_base = %q: it is %q or %q", j.OnLostBase, LostBaseFull, LostBaseStop)}
+	}
+	if f.MaxDeleted != nil {
+		limit, err := parseLimit(*f.MaxDeleted)
+		if err != nil {
+			return nil, &problem{"max_deleted", err.Error()}
+		}
+		j.MaxDeleted = limit
+	}
+	return j, f.Keep.check()
+}
+
+func (k *Keep) check() *problem {
+	if k == nil {
+		return nil
+	}
+	counts := []int{k.Last, k.Daily, k.Weekly, k.Monthly, k.Yearly}
+	if slices.Min(counts) < 0 {
+		return &problem{"keep", "keep: a count is below 0"}
+	}
+	if slices.Max(counts) == 0 {
+		return &problem{"keep", "keep would keep nothing; leave it out to keep every restore point"}
+	}
+	return nil
+}
+
+func absolute(key, path string, needed bool) (string, *problem) {
+	switch {
+	case path == "" && needed:
+		return "", &problem{"", "has no " + key}
+	case path == "":
+		return "", nil
+	case !filepath.IsAbs(path):
+		return "", &problem{key, fmt.Sprintf("%s = %q: an absolute path is needed, beginning with /", key, path)}
+	}
+	return filepath.Clean(path), nil
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"snapdiff/cmd/snapdiff/config"
+)
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+// Unwrap gives the error that cobra or the command had.
+func (u usageError) Unwrap() error { return u.error }
+
+// exit is one row of the table of exit statuses.
+type exit struct {
+	status int
+	text   string
+	// is tells whether an error means this status; nil for those that are not found by their error.
+	is func(error) bool
+}
+
+// exits is the one table from error to exit status. It is shown in every help text. The first row whose test holds counts.
+var exits = []exit{
+	{0, "done", nil},
+	{2, "usage or configuration error", isUsage},
+	{130, "stopped by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
+	{1, "failed", func(error) bool { return true }},
+}
+
+func isUsage(err error) bool {
+	var usage usageError
+	var conf *config.Error
+	return errors.As(err, &usage) || errors.As(err, &conf)
+}
+
+// statusOf is the exit status that an error means.
+func statusOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	for _, e := range exits {
+		if e.is != nil && e.is(err) {
+			return e.status
+		}
+	}
+	return 1
+}
+
+// exitTable is the table as the help texts show it.
+func exitTable() string {
+	var b strings.Builder
+	b.WriteString("\nExit status:\n")
+	for _, e := range exits {
+		fmt.Fprintf(&b, "  %3d  %s\n", e.status, e.text)
+	}
+	return b.String()
+}
+
+// hintOf is what the error says to do next, "" if it does not.
+func hintOf(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
+}
