@@ -1,0 +1,221 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+)
+
+// buildFile makes a regular file.
+func (b *builder) buildFile(src, dst spot, p *patch) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	in, err := openQuiet(src, unix.O_RDONLY)
+	if err != nil {
+		return st, readError(src.path, "open", err)
+	}
+	defer unix.Close(in)
+	if err := unix.Fstat(in, &st); err != nil {
+		return st, readError(src.path, "stat", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return st, fmt.Errorf("%q in the snapshot is no regular file any more", src.path)
+	}
+	out, err := createFile(dst, st.Mode)
+	if err != nil {
+		return st, writeError(src.path, "make", err)
+	}
+	err = b.fill(in, out, src.path, &st, p)
+	if err == nil {
+		err = copyAttributes(node{src, in}, node{dst, out}, &st)
+	}
+	if e := unix.Close(out); err == nil && e != nil {
+		err = writeError(src.path, "close", e)
+	}
+	if err != nil {
+		unix.Unlinkat(dst.dir, dst.base, 0) // the error to tell is the first one
+	}
+	return st, err
+}
+
+// createFile makes an empty file. Its mode is final already where that needs no more than the permission bits.
+func createFile(at spot, mode uint32) (int, error) {
+	fd := -1
+	err := again(at, func() (err error) {
+		fd, err = unix.Openat(at.dir, at.base, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode&0o777)
+		return err
+	})
+	return fd, err
+}
+
+// fill gives a new file its contents.
+func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch) error {
+	if st.Size == 0 {
+		return nil
+	}
+	buf := b.buffers.Get().(*[]byte)
+	defer b.buffers.Put(buf)
+	c := copier{in: in, out: out, path: path, buf: *buf}
+	if p != nil && b.worthCloning(st.Size, p.ranges) {
+		done, err := b.clonePatched(&c, st.Size, p)
+		if done || err != nil {
+			return err
+		}
+	}
+	return c.whole(st)
+}
+
+// worthCloning tells a large file of which a small part changed.
+func (b *builder) worthCloning(size int64, ranges []diff.Range) bool {
+	if size < minClone || b.noClone.Load() {
+		return false
+	}
+	var sum int64
+	for _, r := range ranges {
+		sum += r.Len
+	}
+	return sum <= size/2
+}
+
+// clonePatched makes the new file a clone of the mirror's old one and copies the ranges. false without an error: it cannot be
+// cloned, nothing was done.
+func (b *builder) clonePatched(c *copier, size int64, p *patch) (bool, error) {
+	old, err := openQuiet(p.old, unix.O_RDONLY)
+	if err != nil {
+		return false, writeError(p.old.path, "open", err)
+	}
+	defer unix.Close(old)
+	if err := unix.IoctlFileClone(c.out, old); err != nil {
+		if isAny(err, unix.ENOSPC, unix.EIO, unix.EROFS, unix.EDQUOT) {
+			return false, writeError(c.path, "clone", err)
+		}
+		if isAny(err, unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV) {
+			b.noClone.Store(true)
+		}
+		return false, nil
+	}
+	if err := unix.Ftruncate(c.out, size); err != nil {
+		return false, writeError(c.path, "truncate", err)
+	}
+	for _, r := range p.ranges {
+		if err := c.patchRange(r.Off, min(r.Off+r.Len, size)); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// copier copies data and holes of one file.
+type copier struct {
+	in, out int
+	path    string
+	buf     []byte
+}
+
+// whole copies into a new, empty file. Only a file that can have a hole is asked where: one that is smaller than a block or
+// has no more and no less blocks than it needs and is small cannot have one worth a call.
+func (c *copier) whole(st *unix.Stat_t) error {
+	if st.Size <= 4096 && st.Blocks > 0 {
+		return c.span(0, st.Size)
+	}
+	end, err := c.segments(0, st.Size, c.span, func(int64, int64) error { return nil })
+	if err != nil {
+		return err
+	}
+	if end < st.Size {
+		return writeError(c.path, "set the size of", unix.Ftruncate(c.out, st.Size))
+	}
+	return nil
+}
+
+// patchRange copies one range over other contents.
+func (c *copier) patchRange(off, end int64) error {
+	punch := func(off, end int64) error {
+		err := unix.Fallocate(c.out, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
+		return writeError(c.path, "punch a hole into", err)
+	}
+	_, err := c.segments(off, end, c.span, punch)
+	return err
+}
+
+// segments calls data and hole in turn for the parts of [off, end). The result is where the last data ended.
+func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) (int64, error) {
+	last := off
+	for off < end {
+		start, err := unix.Seek(c.in, off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end of file
+			start, err = end, nil
+		}
+		if err != nil {
+			return last, readError(c.path, "look for holes in", err)
+		}
+		start = min(start, end)
+		if start > off {
+			if err := hole(off, start); err != nil {
+				return last, err
+			}
+		}
+		if start == end {
+			return last, nil
+		}
+		stop, err := unix.Seek(c.in, start, unix.SEEK_HOLE)
+		if err != nil {
+			return last, readError(c.path, "look for holes in", err)
+		}
+		stop = min(stop, end)
+		if err := data(start, stop); err != nil {
+			return last, err
+		}
+		off, last = stop, stop
+	}
+	return last, nil
+}
+
+// span copies the bytes of [off, end).
+func (c *copier) span(off, end int64) error {
+	for off < end {
+		want := c.buf[:min(int64(len(c.buf)), end-off)]
+		n, err := unix.Pread(c.in, want, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = errShort
+		}
+		if err != nil {
+			return readError(c.path, "read", err)
+		}
+		if err := writeAll(c.out, want[:n], off); err != nil {
+			return writeError(c.path, "write", err)
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+func writeAll(fd int, data []byte, off int64) error {
+	for len(data) > 0 {
+		n, err := unix.Pwrite(fd, data, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		data, off = data[n:], off+int64(n)
+	}
+	return nil
+}
+
+// futimens sets the times of an open file: utimensat with an empty path, which the library has no call for. ts points to
+// two timespecs (atime, mtime).
+func futimens(fd int, ts *unix.Timespec) error {
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(ts)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// BadFile says that one inode of the snapshot could not be read, or cannot be held by the mirror's filesystem. The run
+// goes on without it: the inode keeps its old version, is named in the result and is tried again in every run. Any other
+// error of a copy stops the run.
+type BadFile struct {
+	Path string // relative to the top of the snapshot
+	Op   string // what was being done
+	Err  error
+}
+
+func (b *BadFile) Error() string { return fmt.Sprintf("%s %q: %v", b.Op, b.Path, b.Err) }
+func (b *BadFile) Unwrap() error { return b.Err }
+
+// IsBadFile tells an error that concerns one inode only.
+func IsBadFile(err error) bool {
+	var bad *BadFile
+	return errors.As(err, &bad)
+}
+
+// errShort says that a file ended before its size: a snapshot does not change, so it is damaged or was made writable.
+var errShort = errors.New("the file is shorter than its size says: damaged, or the snapshot was altered")
+
+// errCannotHold says that a call succeeded and the attribute still is not what was asked for (a time outside of the
+// filesystem's range, say, is cut silently by the kernel).
+var errCannotHold = errors.New("the mirror's filesystem cannot hold this attribute")
+
+// readError sorts an error met while reading the snapshot. A name that is not there any more or descriptors running out
+// say nothing about the file.
+func readError(path, op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case isAny(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR, unix.EXDEV, unix.ELOOP, unix.ENOMEM, unix.EMFILE, unix.ENFILE,
+		unix.EBADF, unix.EFAULT, unix.EINTR, unix.ENODEV, unix.EISDIR):
+		return fmt.Errorf("%s %q in the snapshot: %w", op, path, err)
+	}
+	return &BadFile{Path: path, Op: op, Err: err}
+}
+
+// writeError sorts an error met while making an inode or writing its data: only what another file would not meet as
+// well is the file's own.
+func writeError(path, op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case isAny(err, unix.ENAMETOOLONG, unix.EMLINK, unix.EFBIG, unix.EILSEQ, unix.EINVAL, unix.EOPNOTSUPP, unix.EOVERFLOW,
+		unix.EPERM, errCannotHold):
+		return &BadFile{Path: path, Op: op, Err: err}
+	}
+	return fmt.Errorf("%s %q in the store: %w", op, path, err)
+}
+
+// xattrError is writeError for extended attributes, where "no space" means that they do not fit into the inode, unless
+// the filesystem of the descriptor is full indeed.
+func xattrError(fd int, path, name string, err error) error {
+	op := fmt.Sprintf("set attribute %q of", name)
+	switch {
+	case isAny(err, unix.ENOSPC, unix.EDQUOT) && full(fd):
+		return fmt.Errorf("%s %q in the store: %w", op, path, err)
+	case isAny(err, unix.ENOSPC, unix.E2BIG, unix.ERANGE, unix.EACCES):
+		return &BadFile{Path: path, Op: op, Err: err}
+	}
+	return writeError(path, op, err)
+}
+
+// full tells a filesystem with less than 1 MiB left.
+func full(fd int) bool {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return true
+	}
+	return int64(fs.Bavail)*fs.Bsize < 1<<20
+}
+
+func isAny(err error, any ...error) bool {
+	for _, e := range any {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
