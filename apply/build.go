@@ -69,14 +69,14 @@ func (b *builder) build(from, to place, old *place, ranges []diff.Range) (unix.S
 	}
 	defer release()
 	if old == nil || ranges == nil {
-		return b.buildAt(src, dst, unix.DT_UNKNOWN, nil)
+		return b.buildAt(src, dst, unix.DT_UNKNOWN, nil, nil)
 	}
 	was, release, err := old.open()
 	if err != nil {
 		return unix.Stat_t{}, writeError(old.path, "open the directory of", err)
 	}
 	defer release()
-	return b.buildAt(src, dst, unix.DT_UNKNOWN, &patch{old: was, ranges: ranges})
+	return b.buildAt(src, dst, unix.DT_UNKNOWN, &patch{old: was, ranges: ranges}, nil)
 }
 
 // patch says of which file of the mirror a clone can be made and what is to be copied on top of it.
@@ -85,17 +85,27 @@ type patch struct {
 	ranges []diff.Range
 }
 
+// linker is asked before an inode with several names is made. true: the name has been linked to an inode that is there
+// already, nothing is left to do.
+type linker func(st *unix.Stat_t) (bool, error)
+
 // buildAt is build on open directories. dtype is the type if the caller knows it (a regular file then needs no lstat).
-func (b *builder) buildAt(src, dst spot, dtype uint8, p *patch) (unix.Stat_t, error) {
+// link may be nil.
+func (b *builder) buildAt(src, dst spot, dtype uint8, p *patch, link linker) (unix.Stat_t, error) {
 	if dtype == unix.DT_REG {
-		return b.buildFile(src, dst, p)
+		return b.buildFile(src, dst, p, link)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(src.dir, src.base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return st, readError(src.path, "stat", err)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFREG {
-		return b.buildFile(src, dst, p)
+		return b.buildFile(src, dst, p, link)
+	}
+	if st.Nlink > 1 && link != nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if done, err := link(&st); done || err != nil {
+			return st, err
+		}
 	}
 	return st, b.buildSpecial(src, dst, &st)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // buildFile makes a regular file.
-func (b *builder) buildFile(src, dst spot, p *patch) (unix.Stat_t, error) {
+func (b *builder) buildFile(src, dst spot, p *patch, link linker) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	in, err := openQuiet(src, unix.O_RDONLY)
 	if err != nil {
@@ -24,13 +24,23 @@ func (b *builder) buildFile(src, dst spot, p *patch) (unix.Stat_t, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return st, fmt.Errorf("%q in the snapshot is no regular file any more", src.path)
 	}
+	if st.Nlink > 1 && link != nil {
+		if done, err := link(&st); done || err != nil {
+			return st, err
+		}
+	}
+	return st, b.makeFile(in, src, dst, &st, p)
+}
+
+// makeFile makes the regular file whose source is open. When it fails, nothing is left.
+func (b *builder) makeFile(in int, src, dst spot, st *unix.Stat_t, p *patch) error {
 	out, err := createFile(dst, st.Mode)
 	if err != nil {
-		return st, writeError(src.path, "make", err)
+		return writeError(src.path, "make", err)
 	}
-	err = b.fill(in, out, src.path, &st, p)
+	err = b.fill(in, out, src.path, st, p)
 	if err == nil {
-		err = copyAttributes(node{src, in}, node{dst, out}, &st)
+		err = copyAttributes(node{src, in}, node{dst, out}, st)
 	}
 	if e := unix.Close(out); err == nil && e != nil {
 		err = writeError(src.path, "close", e)
@@ -38,7 +48,7 @@ func (b *builder) buildFile(src, dst spot, p *patch) (unix.Stat_t, error) {
 	if err != nil {
 		unix.Unlinkat(dst.dir, dst.base, 0) // the error to tell is the first one
 	}
-	return st, err
+	return err
 }
 
 // createFile makes an empty file. Its mode is final already where that needs no more than the permission bits.
@@ -115,8 +125,8 @@ type copier struct {
 	buf     []byte
 }
 
-// whole copies into a new, empty file. Only a file that can have a hole is asked where: one that is smaller than a block or
-// has no more and no less blocks than it needs and is small cannot have one worth a call.
+// whole copies into a new, empty file. A file of one block that is there has no hole. (More blocks than the size needs
+// prove nothing: they may lie behind the end of file.)
 func (c *copier) whole(st *unix.Stat_t) error {
 	if st.Size <= 4096 && st.Blocks > 0 {
 		return c.span(0, st.Size)

@@ -1,0 +1,259 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+)
+
+// How the first copy works, and what a cut leaves behind:
+//
+//  1. The top directory is done first. Several workers take directories, the deepest first.
+//  2. A directory is listed; its files are made in the order of their inode numbers, its subdirectories are made empty. Large
+//     directories are shared out among the workers.
+//  3. When all names of a directory are there it gets its owner, mode, attributes and times, and is *complete*: nothing
+//     touches it any more. Only then its subdirectories are queued.
+//  4. Every few seconds the mirror's filesystem is synced, and then the directories that were complete before are *marked*
+//     in the catalog, in one transaction with their nodes. A marked directory's parent is always marked.
+//
+// After a cut, what is marked is on the disk. The next attempt first goes through the marked directories (to find the
+// inodes that other names are to be linked to), empties each subdirectory of theirs that is not marked and copies it anew.
+
+// firstCopy copies a whole snapshot into an empty mirror.
+type firstCopy struct {
+	next, mirror *beneath.Root
+	keys         func(path string, ino uint64) (diff.Key, error)
+	marks        copyMarks
+	workers      int
+	step         func(name string) error
+	progress     func(files, bytes int64)
+	batchFiles   int64         // a batch is closed after so many files
+	batchBytes   int64         // or so many bytes
+	batchTime    time.Duration // or so long
+
+	build  *builder
+	queue  *copyQueue
+	links  linkGroups
+	bad    map[string]bool // what the marked directories lack
+	cancel context.CancelFunc
+
+	counts copyCounts
+
+	mu     sync.Mutex
+	batch  copyBatch   // complete, not marked
+	err    error       // the first error that stops the copy
+	killed atomic.Bool // step said stop: do nothing any more
+}
+
+// copyCounts is how much was copied, former attempts included.
+type copyCounts struct {
+	Files, Dirs atomic.Int64 // names of files; directories
+	Bytes       atomic.Int64 // sizes of regular files, each inode once
+}
+
+// copyBatch is what one transaction of the catalog takes in.
+type copyBatch struct {
+	dirs []markedDir
+	bad  []badEntry
+}
+
+// markedDir is a complete directory.
+type markedDir struct {
+	copyDir
+	key diff.Key
+}
+
+// badEntry is a name that the mirror lacks, or has not with all its attributes.
+type badEntry struct {
+	path string
+	ino  uint64
+	err  error
+}
+
+// copyMarks is where the first copy remembers what is done: the catalog.
+type copyMarks interface {
+	// lastNode is the highest number of a node.
+	lastNode() (int64, error)
+	// marked gives the node of a directory that is complete and synced, or false.
+	marked(d *copyDir) (int64, bool, error)
+	// pending are the paths that marked directories lack.
+	pending() (map[string]bool, error)
+	// mark stores a batch in one transaction.
+	mark(batch copyBatch) error
+}
+
+const (
+	partEntries       = 1000 // entries of a directory that one worker does in one go
+	defaultBatchFiles = 20_000
+	defaultBatchBytes = 2 << 30
+	defaultBatchTime  = 5 * time.Second
+	progressTime      = 200 * time.Millisecond
+	rootNode          = 1
+)
+
+// errStopped is what workers say when another one has failed.
+var errStopped = errors.New("stopped")
+
+// defaultWorkers keeps a disk's queue filled without making it jump about.
+func defaultWorkers() int { return min(max(4, 2*runtime.NumCPU()), 16) }
+
+func (f *firstCopy) defaults() {
+	f.build, f.queue = newBuilder(), newCopyQueue()
+	if f.workers <= 0 {
+		f.workers = defaultWorkers()
+	}
+	if f.step == nil {
+		f.step = func(string) error { return nil }
+	}
+	if f.progress == nil {
+		f.progress = func(int64, int64) {}
+	}
+	if f.batchFiles == 0 {
+		f.batchFiles, f.batchBytes, f.batchTime = defaultBatchFiles, defaultBatchBytes, defaultBatchTime
+	}
+}
+
+// run copies until all is marked. Cancelled or failed, it marks what is complete.
+func (f *firstCopy) run(ctx context.Context) error {
+	f.defaults()
+	ctx, f.cancel = context.WithCancel(ctx)
+	defer f.cancel()
+	if err := f.resume(ctx); err != nil {
+		if errors.Is(err, errStopped) {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	stop := context.AfterFunc(ctx, f.queue.stop)
+	defer stop()
+	marked := make(chan error, 1)
+	ended := make(chan struct{})
+	go func() { marked <- f.markAll(ended) }()
+	f.work(ctx)
+	f.queue.drain(func(t copyTask) { f.partDone(t.of, errStopped) })
+	close(ended)
+	err := <-marked
+	if f.err != nil {
+		return f.err
+	}
+	if err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// work runs the workers until the queue is empty or the copy is stopped.
+func (f *firstCopy) work(ctx context.Context) {
+	var all sync.WaitGroup
+	for range f.workers {
+		all.Go(func() {
+			for {
+				t, ok := f.queue.next()
+				if !ok {
+					return
+				}
+				f.fail(f.do(ctx, t))
+				f.queue.done()
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (f *firstCopy) do(ctx context.Context, t copyTask) error {
+	if t.of != nil {
+		return f.copyPart(ctx, t.of, t.entries)
+	}
+	return f.copyDir(ctx, t.dir)
+}
+
+// fail stops the copy; the first error is kept.
+func (f *firstCopy) fail(err error) {
+	if err == nil || errors.Is(err, errStopped) {
+		return
+	}
+	f.mu.Lock()
+	if f.err == nil {
+		f.err = err
+	}
+	f.mu.Unlock()
+	f.queue.stop()
+	f.cancel()
+}
+
+// at is called before every single change of the mirror or the catalog.
+func (f *firstCopy) at(name string) error {
+	if f.killed.Load() {
+		return errStopped
+	}
+	err := f.step(name)
+	if err != nil {
+		f.killed.Store(true)
+	}
+	return err
+}
+
+// complete puts a directory into the present batch.
+func (f *firstCopy) complete(d markedDir, bad []badEntry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.batch.dirs = append(f.batch.dirs, d)
+	f.batch.bad = append(f.batch.bad, bad...)
+}
+
+// markAll closes batch after batch until ended, and then the last one. An error of it stops the copy.
+func (f *firstCopy) markAll(ended <-chan struct{}) error {
+	tick := time.NewTicker(progressTime)
+	defer tick.Stop()
+	last, files, bytes := time.Now(), f.counts.Files.Load(), f.counts.Bytes.Load()
+	for {
+		over := false
+		select {
+		case <-ended:
+			over = true
+		case <-tick.C:
+		}
+		nowFiles, nowBytes := f.counts.Files.Load(), f.counts.Bytes.Load()
+		f.progress(nowFiles, nowBytes)
+		if !over && time.Since(last) < f.batchTime && nowFiles-files < f.batchFiles && nowBytes-bytes < f.batchBytes {
+			continue
+		}
+		err := f.markBatch()
+		if err != nil {
+			f.fail(err)
+			return err
+		}
+		if over {
+			return nil
+		}
+		last, files, bytes = time.Now(), nowFiles, nowBytes
+	}
+}
+
+// markBatch makes durable what is complete. The workers go on meanwhile.
+func (f *firstCopy) markBatch() error {
+	f.mu.Lock()
+	batch := f.batch
+	f.batch = copyBatch{}
+	f.mu.Unlock()
+	if f.killed.Load() || len(batch.dirs) == 0 {
+		return nil
+	}
+	if err := f.at("sync"); err != nil {
+		return err
+	}
+	if err := f.mirror.SyncFS(); err != nil {
+		return fmt.Errorf("write the mirror to its disk: %w", err)
+	}
+	if err := f.at("mark"); err != nil {
+		return err
+	}
+	return f.marks.mark(batch)
+}
