@@ -12,15 +12,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// needRoot skips tests of what only root may do.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-}
+	"snapdiff/apply/applytest"
+)
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -245,7 +239,7 @@ func TestTopDirectory(t *testing.T) {
 }
 
 func TestXattrsOfEveryType(t *testing.T) {
-	needRoot(t)
+	applytest.NeedRoot(t)
 	r, _ := openTemp(t)
 	write(t, r, "file", "")
 	must(t, r.Mkdir("dir", 0o700))
@@ -293,7 +287,7 @@ func TestAccessControlListsAreXattrs(t *testing.T) {
 }
 
 func TestMountPointIsAClearError(t *testing.T) {
-	needRoot(t)
+	applytest.NeedRoot(t)
 	r, dir := openTemp(t)
 	must(t, r.Mkdir("mnt", 0o700))
 	must(t, unix.Mount("none", dir+"/mnt", "tmpfs", 0, "size=1m"))
