@@ -1,3 +1,6 @@
+// Package diff turns two snapshots of one source into a change set: the names that went and came, and the inodes that
+// are new or changed. It only reads. The native diff of a filesystem says which inodes may have changed; names are
+// worked out here, from directories, by one algorithm for all filesystems.
 package diff
 
 import (
@@ -95,13 +98,10 @@ type ChangeSet struct {
 	Linked   *btree.BTreeG[Name]  // names of the new snapshot that came, by new path
 	Inodes   *btree.BTreeG[Inode] // new and changed inodes, by first new path
 	Gone     *btree.BTreeG[Gone]  // inodes that went altogether, by first base path
-	// Moved tells for every *directory* on both name lists its base path by its new path. (Derived, for reports.)
 	// Skipped are the nested subvolumes (datasets) in the new snapshot, by path, shown as empty directories and not followed.
 	Skipped []string
 	// Full says why the comparison was a full one; "" when a native diff was used.
 	Full string
-	// Full comparisons have the mirror for base: its keys mean nothing to the catalog, which goes by path instead.
-	// Then every Inode that is not New and every Name of the base carries the key that the *new* snapshot or the mirror has.
 }
 
 // NewChangeSet makes an empty change set.

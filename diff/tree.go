@@ -1,0 +1,50 @@
+package diff
+
+// Tree is one snapshot seen by inode numbers. Implementations read the filesystem's own structures and must not be used
+// by several goroutines at once.
+type Tree interface {
+	// Root is the number of the top directory.
+	Root() uint64
+	// Inode gives an inode's fields; false when there is none of this number. An inode without names (deleted while
+	// open) counts as one.
+	Inode(num uint64) (Info, bool, error)
+	// Entries gives the names in a directory, in no order.
+	Entries(dir uint64, yield func(Entry) error) error
+	// Names gives all names of an inode, those of a directory too; none for the root.
+	Names(num uint64) ([]Ref, error)
+	// Xattrs gives all extended attributes in one string that is equal exactly when they are.
+	Xattrs(num uint64) (string, error)
+}
+
+// Info is what a Tree knows of an inode.
+type Info struct {
+	Attr
+	Gen uint64
+}
+
+// Entry is one name in a directory.
+type Entry struct {
+	Name string
+	Ino  uint64
+	Type uint32 // S_IFMT part of the mode
+	// Sub marks a nested subvolume or dataset: Ino is its root's number, which may equal that of a file.
+	Sub bool
+}
+
+// Ref is one name of an inode.
+type Ref struct {
+	Parent uint64
+	Name   string
+}
+
+// placeholder marks keys of nested subvolumes, whose root numbers are no inode numbers.
+const placeholder = 1 << 63
+
+// PlaceholderKey is the key of the empty directory that stands for a nested subvolume.
+func PlaceholderKey(root uint64) Key { return Key{Ino: root | placeholder} }
+
+// IsPlaceholder tells the key of a nested subvolume.
+func (k Key) IsPlaceholder() bool { return k.Ino&placeholder != 0 && k.Gen == 0 }
+
+// PlaceholderAttr is what the mirror shows of a nested subvolume: the kernel invents times for it, so these are fixed.
+var PlaceholderAttr = Attr{Mode: 0o40755, Nlink: 1}
