@@ -1,0 +1,58 @@
+# Everything a developer runs. Each target finds Go (or gets it, see testdata/need-go.sh) by itself.
+# Slow things never go into `make test`: it must stay below 20 minutes on two cores; they go into `make soak`.
+
+SHELL    := /bin/bash
+PREFIX   ?= /usr/local
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Puts a Go that is new enough first in PATH, or stops with a message.
+WITH_GO   = go_bin=$$(testdata/need-go.sh) && export PATH="$$go_bin:$$PATH" GOTOOLCHAIN=local
+LDFLAGS   = -s -w -X main.version=$(VERSION)
+
+.PHONY: help build deps demo test test-host bench soak fuzz testvm testvm-shell install clean
+
+help:
+	@echo 'make build         the binary ./snapdiff (static, no cgo)'
+	@echo 'make demo          the whole story on a throw-away filesystem (root)'
+	@echo 'make test          everything, ZFS and LVM in the test machine included (root, below 20 minutes)'
+	@echo 'make test-host     the same without the test machine: ZFS and LVM are NOT tested'
+	@echo 'make soak          long random tests, for hours if need be: make soak MINUTES=120'
+	@echo 'make fuzz          every fuzz target for a while: make fuzz SECONDS=60'
+	@echo 'make bench         speed against rsync and btrfs send: make bench ARGS="-files 1000000"'
+	@echo 'make testvm-shell  a shell in the test machine that has ZFS and LVM'
+	@echo 'make install       PREFIX=/usr/local DESTDIR='
+
+build:
+	@$(WITH_GO) && CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o snapdiff ./cmd/snapdiff
+
+demo: build
+	@./snapdiff demo
+
+test:
+	@$(WITH_GO) && testdata/test.sh all
+
+test-host:
+	@$(WITH_GO) && testdata/test.sh host
+
+bench: build
+	@testdata/need-tools.sh && $(WITH_GO) && go run -buildvcs=false ./cmd/bench -snapdiff ./snapdiff $(ARGS)
+
+soak:
+	@testdata/need-tools.sh && $(WITH_GO) && testdata/soak.sh $(MINUTES)
+
+fuzz:
+	@$(WITH_GO) && testdata/fuzz.sh $(SECONDS)
+
+testvm:
+	@testdata/testvm/build.sh
+
+testvm-shell: testvm
+	@testdata/testvm/shell.sh
+
+deps:
+	@testdata/need-tools.sh
+
+install: build
+	install -D -m 0755 snapdiff $(DESTDIR)$(PREFIX)/bin/snapdiff
+
+clean:
+	rm -rf snapdiff bin
