@@ -32,3 +32,6 @@ type Mark struct {
 
 // ErrGone says that a snapshot which the catalog remembers is not there any more.
 var ErrGone = errors.New("snapshot is gone")
+
+// ErrAltered says that a snapshot was made writable and changed: it is no longer what the mirror equals.
+var ErrAltered = errors.New("snapshot was altered")
