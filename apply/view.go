@@ -1,0 +1,282 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"snapdiff/snapshot/beneath"
+)
+
+// ErrUnsettled says that a run is going on or was cut off: mirror and catalog do not agree at this moment, so nothing is
+// shown rather than something wrong.
+var ErrUnsettled = errors.New("a run is going on or was cut off: wait for it, or finish it with snapdiff run")
+
+// ErrNoRestorePoint says that a run is no finished one.
+var ErrNoRestorePoint = errors.New("no such restore point")
+
+// RestorePoint is a finished run.
+type RestorePoint struct {
+	Run  int64
+	Date time.Time // when the snapshot was taken, UTC
+}
+
+// View is the tree as it was at one restore point. It reads rows and files when asked and keeps nothing, so its memory does
+// not grow with the tree. It has a connection and descriptors of its own and may be used by any number of goroutines.
+//
+// A row that a run writes says what was there before that run; so of the rows of one name, or of one chain of a node's
+// versions, the first of a run after the restore point counts, and if there is none, the mirror counts.
+type View struct {
+	run  int64
+	root *beneath.Root // the store
+
+	mu   sync.Mutex // guards conn
+	conn *sqlite.Conn
+}
+
+// RestorePoints lists the finished runs of the store at path, oldest first. catalog is the path of its catalog when that lies elsewhere.
+func RestorePoints(path, catalog string) (points []RestorePoint, err error) {
+	conn, err := openCatalogReadOnly(path, catalog)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	err = sqlitex.Execute(conn, `SELECT id, date FROM runs WHERE state = 'done' ORDER BY id`, &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error {
+			points = append(points, RestorePoint{row.ColumnInt64(0), time.Unix(0, row.ColumnInt64(1)).UTC()})
+			return nil
+		},
+	})
+	return points, catalogError("list the restore points", err)
+}
+
+// OpenView opens the restore point of a finished run in the store at path. catalog is the path of the catalog when it does
+// not lie in the store, else "". Nothing is written; a store on read-only media will do.
+func OpenView(path, catalog string, run int64) (*View, error) {
+	conn, err := openCatalogReadOnly(path, catalog)
+	if err != nil {
+		return nil, err
+	}
+	root, err := beneath.Open(path)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	v := &View{run: run, root: root, conn: conn}
+	if err := v.settled(v.checkRun); err != nil {
+		v.Close()
+		return nil, fmt.Errorf("open restore point r%d: %w", run, err)
+	}
+	return v, nil
+}
+
+// openCatalogReadOnly opens a catalog for reading beside a run that writes.
+func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
+	if catalog == "" {
+		catalog = filepath.Join(path, "catalog.db")
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(catalog, &st); err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", catalog, err)
+	}
+	query := "mode=ro"
+	if st.Flags&unix.ST_RDONLY != 0 { // no shared memory for the WAL can be made there, and nobody writes
+		query = "immutable=1"
+	}
+	uri := url.URL{Scheme: "file", Path: catalog, RawQuery: query}
+	conn, err := sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
+	if err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", catalog, err)
+	}
+	conn.SetBusyTimeout(10 * time.Second)
+	return conn, nil
+}
+
+// Close frees the view. Files that were opened through it stay open.
+func (v *View) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return errors.Join(v.conn.Close(), v.root.Close())
+}
+
+// Run is the run whose end the view shows.
+func (v *View) Run() int64 { return v.run }
+
+// checkRun tells whether the view's run is a restore point.
+func (v *View) checkRun() error {
+	found := false
+	err := v.query(`SELECT 1 FROM runs WHERE id = ? AND state = 'done'`, func(*sqlite.Stmt) error { found = true; return nil }, v.run)
+	if err == nil && !found {
+		err = ErrNoRestorePoint
+	}
+	return err
+}
+
+// epoch is the newest run. Rows and mirror only change with it.
+type epoch struct {
+	run   int64
+	state string
+}
+
+func (v *View) epoch() (e epoch, err error) {
+	err = v.query(`SELECT id, state FROM runs ORDER BY id DESC LIMIT 1`, func(row *sqlite.Stmt) error {
+		e = epoch{row.ColumnInt64(0), row.ColumnText(1)}
+		return nil
+	})
+	if err == nil && e.state != "done" {
+		err = ErrUnsettled
+	}
+	return e, err
+}
+
+// settled does what read does and looks at the runs before and after. A run commits its rows before it touches the mirror,
+// so with the same finished run before and after, what read saw belongs together. Otherwise it starts over.
+func (v *View) settled(read func() error) error {
+	for {
+		before, err := v.epoch()
+		if err != nil {
+			return err
+		}
+		err = read()
+		after, afterErr := v.epoch()
+		if afterErr != nil {
+			return afterErr
+		}
+		if before == after {
+			return err
+		}
+	}
+}
+
+// query reads rows in a transaction of its own.
+func (v *View) query(sql string, row func(*sqlite.Stmt) error, args ...any) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return catalogError("read", sqlitex.Execute(v.conn, sql, &sqlitex.ExecOptions{Args: args, ResultFunc: row}))
+}
+
+// ViewFile is one name in a view. It stays good while later runs change the mirror.
+type ViewFile struct {
+	Name string // the last element; "" for the root
+	Type uint32 // S_IFMT part of the mode
+	dir  int64  // node of the directory that holds it; 0 for the root
+	node int64  // 0: never changed since the first run, found by dir and Name
+}
+
+// Root is the top directory.
+func (v *View) Root() ViewFile { return ViewFile{Type: unix.S_IFDIR, node: rootNode} }
+
+// Lookup finds a path, relative to the root; "" is the root. Symlinks are not followed. fs.ErrNotExist when there was no such
+// name at the restore point.
+func (v *View) Lookup(path string) (ViewFile, error) {
+	at := v.Root()
+	if path == "" {
+		return at, nil
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		next, err := v.Child(at, name)
+		if err != nil {
+			return ViewFile{}, &fs.PathError{Op: "look up", Path: path, Err: err}
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// Child finds one name in a directory.
+func (v *View) Child(dir ViewFile, name string) (f ViewFile, err error) {
+	if dir.Type != unix.S_IFDIR {
+		return f, unix.ENOTDIR
+	}
+	if name == "" || strings.IndexByte(name, '/') >= 0 {
+		return f, fs.ErrNotExist
+	}
+	err = v.settled(func() error { f, err = v.child(dir.node, name); return err })
+	return f, err
+}
+
+// child is Child inside of settled.
+func (v *View) child(dir int64, name string) (ViewFile, error) {
+	f := ViewFile{Name: name, dir: dir}
+	old := false
+	err := v.query(`SELECT node FROM entries WHERE dir = ? AND name = ? AND run > ? ORDER BY run LIMIT 1`,
+		func(row *sqlite.Stmt) error { old, f.node = true, row.ColumnInt64(0); return nil }, dir, []byte(name), v.run)
+	if err != nil {
+		return f, err
+	}
+	if !old {
+		return v.liveChild(dir, name)
+	}
+	if f.node == 0 {
+		return f, fs.ErrNotExist
+	}
+	f.Type, err = v.nodeType(f.node)
+	return f, err
+}
+
+// liveChild finds a name that means the same since the restore point.
+func (v *View) liveChild(dir int64, name string) (ViewFile, error) {
+	f := ViewFile{Name: name, dir: dir}
+	path, err := v.dirPath(dir)
+	if err != nil {
+		return f, err
+	}
+	st, err := v.root.Lstat(path + "/" + name)
+	if err != nil {
+		return f, err
+	}
+	f.Type = st.Mode & unix.S_IFMT
+	if dir == rootNode && name == ".snapdiff" {
+		return f, fs.ErrNotExist
+	}
+	sql := `SELECT node FROM names WHERE dir = ? AND name = ?`
+	if f.Type == unix.S_IFDIR {
+		sql = `SELECT id FROM nodes WHERE parent = ? AND name = ? AND alive AND type = 16384`
+	}
+	err = v.query(sql, func(row *sqlite.Stmt) error { f.node = row.ColumnInt64(0); return nil }, dir, []byte(name))
+	if err == nil && f.node == 0 && f.Type == unix.S_IFDIR {
+		err = fmt.Errorf("the catalog does not know the directory %q of the mirror", strings.TrimPrefix(path+"/"+name, mirrorDir+"/"))
+	}
+	return f, err
+}
+
+// nodeType is the type of a node. A node never changes its type.
+func (v *View) nodeType(node int64) (kind uint32, err error) {
+	err = v.query(`SELECT type FROM nodes WHERE id = ?`, func(row *sqlite.Stmt) error { kind = uint32(row.ColumnInt64(0)); return nil }, node)
+	if err == nil && kind == 0 {
+		err = fmt.Errorf("the catalog lacks node %d", node)
+	}
+	return kind, err
+}
+
+// mirrorDir is the mirror's name in the store.
+const mirrorDir = "tree"
+
+// dirPath is where a directory is in the store now; fs.ErrNotExist when it is gone.
+func (v *View) dirPath(node int64) (string, error) {
+	path := ""
+	for node != rootNode {
+		parent := int64(0)
+		err := v.query(`SELECT parent, name FROM nodes WHERE id = ? AND alive`, func(row *sqlite.Stmt) error {
+			parent, path = row.ColumnInt64(0), "/"+columnBytes(row, 1)+path
+			return nil
+		}, node)
+		if err != nil {
+			return "", err
+		}
+		if parent == 0 {
+			return "", fs.ErrNotExist
+		}
+		node = parent
+	}
+	return mirrorDir + path, nil
+}
