@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -76,7 +77,7 @@ func insertVersion(t *testing.T, conn *sqlite.Conn, old, path string, node, cont
 	check(t, err)
 	a := attrOf(&st)
 	check(t, sqlitex.Execute(conn, `INSERT INTO versions VALUES (?, 2, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, &sqlitex.ExecOptions{Args: []any{
-		node, int64(a.Mode), int64(a.UID), int64(a.GID), int64(a.Rdev), a.Size, a.MtimeSec, int64(a.MtimeNsec), int64(a.Nlink), encodeXattrs(xattrs), content}}))
+		node, int64(a.Mode), int64(a.UID), int64(a.GID), int64(a.Rdev), a.Size, a.MtimeSec, int64(a.MtimeNsec), int64(a.Nlink), xattrBlob(xattrs), content}}))
 }
 
 func openView(t *testing.T, store string, run int64) *View {
@@ -172,13 +173,21 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	}
 }
 
-func TestXattrEncoding(t *testing.T) {
+// xattrBlob is how a run keeps extended attributes in the catalog.
+func xattrBlob(list []beneath.Xattr) (b []byte) {
+	for _, x := range list {
+		b = fmt.Appendf(b, "%s\x00%d\x00%s", x.Name, len(x.Value), x.Value)
+	}
+	return b
+}
+
+func TestDecodeXattrs(t *testing.T) {
 	list := []beneath.Xattr{{Name: "user.a", Value: []byte{}}, {Name: "user.b", Value: []byte("\x00\xff")}}
-	got, err := decodeXattrs(encodeXattrs(list))
+	got, err := decodeXattrs(xattrBlob(list))
 	if err != nil || len(got) != 2 || got[1].Name != "user.b" || string(got[1].Value) != "\x00\xff" {
 		t.Errorf("%v %v", got, err)
 	}
-	for _, bad := range []string{"\x02", "\x01\x05ab", "\x01\x01a", "\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
+	for _, bad := range []string{"a", "a\x00", "a\x005\x00abc", "a\x00-1\x00", "\x000\x00", "a\x00x\x00"} {
 		if _, err := decodeXattrs([]byte(bad)); !errors.Is(err, errXattrs) {
 			t.Errorf("%q: %v", bad, err)
 		}
