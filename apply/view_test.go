@@ -57,7 +57,7 @@ func pastStore(t *testing.T) (store, old string, conn *sqlite.Conn) {
 }
 
 // viewSchema is the part of the catalog that a view reads.
-const viewSchema = `
+const viewSchema = `PRAGMA user_version = 1;
 	CREATE TABLE runs(id INTEGER PRIMARY KEY, state TEXT, date INTEGER);
 	CREATE TABLE nodes(id INTEGER PRIMARY KEY, ino INTEGER, gen INTEGER, parent INTEGER, name BLOB, type INTEGER, alive INTEGER);
 	CREATE TABLE names(dir INTEGER, name BLOB, node INTEGER, PRIMARY KEY(dir, name)) WITHOUT ROWID;
@@ -112,8 +112,8 @@ func TestRestoreFileIntoDirectoryNeverOverwrites(t *testing.T) {
 		t.Errorf("restored to %s, want %s", got, want)
 	}
 	shell(t, dir, "cmp f "+old+"/was/sub/f; echo mine > f")
-	if _, err := v.Restore(context.Background(), "was/sub/f", dir); !errors.Is(err, ErrExists) {
-		t.Errorf("second restore: %v, want ErrExists", err)
+	if _, err := v.Restore(context.Background(), "was/sub/f", dir); !errors.Is(err, ErrWouldOverwrite) {
+		t.Errorf("second restore: %v, want ErrWouldOverwrite", err)
 	}
 	shell(t, dir, `test "$(cat f)" = mine`)
 	if _, err := v.Restore(context.Background(), "now/sub/f", dir); !errors.Is(err, fs.ErrNotExist) {
@@ -168,6 +168,11 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	if err != nil || len(points) != 3 || points[2].Run != 3 {
 		t.Errorf("restore points %v %v", points, err)
 	}
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 2;`, nil))
+	if _, err := OpenView(store, "", 2); err == nil {
+		t.Error("a catalog of a newer format was opened")
+	}
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 1;`, nil))
 	if _, err := OpenView(store, "", 4); !errors.Is(err, ErrNoRestorePoint) {
 		t.Errorf("r4: %v", err)
 	}

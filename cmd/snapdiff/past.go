@@ -7,11 +7,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/dates"
 	"snapdiff/cmd/snapdiff/output"
 )
+
+// pastCommands are the commands that look at restore points.
+func (a *app) pastCommands() []*cobra.Command {
+	return []*cobra.Command{newRestoreCommand(a)}
+}
 
 // chooseRun finds the restore point that a date means and says on w which one it is.
 func chooseRun(w io.Writer, j config.Job, date string) (int64, error) {
