@@ -14,8 +14,8 @@ import (
 	"snapdiff/snapshot/beneath"
 )
 
-// ErrWouldOverwrite says that a restore would overwrite something.
-var ErrWouldOverwrite = errors.New("it is there already, and nothing is overwritten: name another place")
+// ErrExists says that a restore would overwrite something.
+var ErrExists = errors.New("it is there already, and nothing is overwritten: name another place")
 
 // Restore brings the file or subtree at path of the view, relative to its root, to the path to, with all that counts as equal:
 // contents, holes, hard links within it, owner, mode, times, extended attributes and ACLs. An existing directory to takes
@@ -28,7 +28,7 @@ func (v *View) Restore(ctx context.Context, path, to string) (string, error) {
 	}
 	if st, err := os.Stat(to); err == nil && st.IsDir() {
 		if f.Name == "" {
-			return "", fmt.Errorf("restore the whole tree to %s: %w", to, ErrWouldOverwrite)
+			return "", fmt.Errorf("restore the whole tree to %s: %w", to, ErrExists)
 		}
 		to = filepath.Join(to, f.Name)
 	}
@@ -90,7 +90,7 @@ func (r *restorer) restore(ctx context.Context, f ViewFile, path string) error {
 // restoreError names what could not be restored.
 func restoreError(path string, err error) error {
 	if errors.Is(err, unix.EEXIST) {
-		err = ErrWouldOverwrite
+		err = ErrExists
 	}
 	if err == nil {
 		return nil

@@ -98,26 +98,7 @@ func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open catalog %s: %w", catalog, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
-	if err := checkViewFormat(conn); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("catalog %s: %w", catalog, err)
-	}
 	return conn, nil
-}
-
-// viewFormat is the format of the catalog (SQLite's user_version) that views read.
-const viewFormat = 1
-
-// checkViewFormat refuses what another version wrote.
-func checkViewFormat(conn *sqlite.Conn) error {
-	version := 0
-	err := sqlitex.ExecuteTransient(conn, "PRAGMA user_version", &sqlitex.ExecOptions{
-		ResultFunc: func(row *sqlite.Stmt) error { version = row.ColumnInt(0); return nil },
-	})
-	if err == nil && version != viewFormat {
-		err = fmt.Errorf("it has format %d, this snapdiff shows format %d", version, viewFormat)
-	}
-	return err
 }
 
 // Close frees the view. Files that were opened through it stay open.

@@ -1,26 +1,58 @@
 package apply
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
-	"strconv"
 
 	"snapdiff/snapshot/beneath"
 )
 
-var errXattrs = errors.New("the catalog's encoding of extended attributes is damaged")
+// xattrsVersion begins the encoding of extended attributes in versions.xattrs. After it, for each attribute: length of the name, name, length of the
+// value, value; lengths are unsigned varints. No attributes: no bytes.
+const xattrsVersion = 1
 
-// decodeXattrs reads versions.xattrs: for each attribute its name, NUL, the length of the value in decimal, NUL, the value.
+var errXattrs = errors.New("the catalog's encoding of extended attributes is damaged or newer than this program")
+
+func encodeXattrs(list []beneath.Xattr) []byte {
+	if len(list) == 0 {
+		return nil
+	}
+	b := []byte{xattrsVersion}
+	for _, x := range list {
+		b = append(binary.AppendUvarint(b, uint64(len(x.Name))), x.Name...)
+		b = append(binary.AppendUvarint(b, uint64(len(x.Value))), x.Value...)
+	}
+	return b
+}
+
 func decodeXattrs(b []byte) ([]beneath.Xattr, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if b[0] != xattrsVersion {
+		return nil, errXattrs
+	}
 	var list []beneath.Xattr
-	for len(b) > 0 {
-		name, rest, ok := bytes.Cut(b, []byte{0})
-		digits, rest, found := bytes.Cut(rest, []byte{0})
-		size, err := strconv.ParseUint(string(digits), 10, 32)
-		if !ok || !found || err != nil || len(name) == 0 || size > uint64(len(rest)) {
+	for b = b[1:]; len(b) > 0; {
+		name, rest, ok := cutCounted(b)
+		if !ok {
 			return nil, errXattrs
 		}
-		list, b = append(list, beneath.Xattr{Name: string(name), Value: rest[:size]}), rest[size:]
+		value, rest, ok := cutCounted(rest)
+		if !ok {
+			return nil, errXattrs
+		}
+		list, b = append(list, beneath.Xattr{Name: string(name), Value: value}), rest
 	}
 	return list, nil
+}
+
+// cutCounted cuts off a length and as many bytes.
+func cutCounted(b []byte) (field, rest []byte, ok bool) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)-size) {
+		return nil, nil, false
+	}
+	b = b[size:]
+	return b[:n], b[n:], true
 }

@@ -42,7 +42,6 @@ func newRootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
 	root.SetUsageTemplate(root.UsageTemplate() + exitTable())
 	root.AddCommand(a.commands()...)
-	root.AddCommand(a.pastCommands()...)
 	return root
 }
 

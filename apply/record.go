@@ -1,0 +1,289 @@
+package apply
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+)
+
+// Where the content of a version is (versions.content).
+const (
+	contentLater  = 0 // that of the next later version, else the mirror's
+	contentObject = 1 // history/rRUN/NODE
+)
+
+// recorder writes the history rows of one run: what each name meant and what each inode was before it.
+type recorder struct {
+	s       *Store
+	run     int64
+	plan    *plan
+	base    *beneath.Root
+	newDirs map[diff.Key]bool
+	nodes   map[diff.Key]int64
+}
+
+func (r *recorder) record() error {
+	for _, in := range r.plan.Inodes {
+		if in.What&diff.New != 0 && in.Attr.IsDir() {
+			r.newDirs[in.Key] = true
+		}
+	}
+	for _, in := range r.plan.Inodes {
+		if in.What&diff.New != 0 {
+			continue
+		}
+		content := contentLater
+		if in.What&diff.Data != 0 {
+			content = contentObject
+		}
+		if err := r.version(in.Key, in.BaseAttr, in.BasePaths, content); err != nil {
+			return err
+		}
+	}
+	for _, g := range r.plan.Gone {
+		content := contentObject
+		if g.BaseAttr.IsDir() {
+			content = contentLater
+		}
+		if err := r.version(g.Key, g.BaseAttr, g.BasePaths, content); err != nil {
+			return err
+		}
+	}
+	return r.entries()
+}
+
+func (r *recorder) entries() error {
+	for _, n := range r.plan.Unlinked {
+		dir, err := r.mustNode(n.Parent, n.Path)
+		if err != nil {
+			return err
+		}
+		node, err := r.mustNode(n.Key, n.Path)
+		if err != nil {
+			return err
+		}
+		if err := r.s.exec(`INSERT INTO entries(dir, name, run, node) VALUES (?, ?, ?, ?)`, dir, []byte(n.Base()), r.run, node); err != nil {
+			return err
+		}
+	}
+	for _, n := range r.plan.Linked {
+		if r.newDirs[n.Parent] {
+			continue // nobody can look into a directory that was not there
+		}
+		dir, err := r.mustNode(n.Parent, n.Path)
+		if err != nil {
+			return err
+		}
+		if err := r.s.exec(`INSERT OR IGNORE INTO entries(dir, name, run, node) VALUES (?, ?, ?, NULL)`, dir, []byte(n.Base()), r.run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mustNode is the node of an inode that the catalog has to know.
+func (r *recorder) mustNode(k diff.Key, path string) (int64, error) {
+	id, err := r.node(k)
+	if err == nil && id == 0 {
+		err = fmt.Errorf("%q (inode %d, generation %d) has no node", path, k.Ino, k.Gen)
+	}
+	return id, err
+}
+
+// node looks a live node up; 0 when there is none.
+func (r *recorder) node(k diff.Key) (int64, error) {
+	if id := r.nodes[k]; id != 0 {
+		return id, nil
+	}
+	id, err := r.s.nodeOf(k)
+	if id != 0 {
+		r.nodes[k] = id
+	}
+	return id, err
+}
+
+func (s *Store) nodeOf(k diff.Key) (id int64, err error) {
+	err = s.query(`SELECT id FROM nodes WHERE ino = ? AND gen = ? AND alive`, func(row *sqlite.Stmt) error { id = row.ColumnInt64(0); return nil }, int64(k.Ino), int64(k.Gen))
+	return id, err
+}
+
+// version records what an inode was. A file that never changed before gets its node now, with the names it has.
+func (r *recorder) version(k diff.Key, a diff.Attr, paths []string, content int) error {
+	id, err := r.node(k)
+	if err != nil {
+		return err
+	}
+	if id == 0 {
+		if id, err = r.newNode(k, a, paths); err != nil {
+			return err
+		}
+	}
+	xattrs, err := r.xattrs(k, paths[0])
+	if err != nil {
+		return err
+	}
+	return r.s.exec(`INSERT INTO versions(node, run, mode, uid, gid, rdev, size, mtime_s, mtime_n, nlink, xattrs, content) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
+		id, r.run, a.Mode, a.UID, a.GID, int64(a.Rdev), a.Size, a.MtimeSec, a.MtimeNsec, a.Nlink, xattrs, content)
+}
+
+func (r *recorder) xattrs(k diff.Key, path string) ([]byte, error) {
+	if k.IsPlaceholder() {
+		return nil, nil
+	}
+	xs, err := r.base.Xattrs(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading what %q was: %w", path, err)
+	}
+	return encodeXattrs(slices.DeleteFunc(xs, func(x beneath.Xattr) bool { return !countsXattr(x.Name) })), nil
+}
+
+func (r *recorder) newNode(k diff.Key, a diff.Attr, paths []string) (int64, error) {
+	if a.IsDir() {
+		return 0, fmt.Errorf("directory %q (inode %d, generation %d) has no node", paths[0], k.Ino, k.Gen)
+	}
+	if err := r.s.exec(`INSERT INTO nodes(ino, gen, type, alive) VALUES (?, ?, ?, 1)`, int64(k.Ino), int64(k.Gen), a.Type()); err != nil {
+		return 0, err
+	}
+	id := r.s.conn.LastInsertRowID()
+	r.nodes[k] = id
+	return id, r.s.setNames(id, paths, map[string]int64{"": rootNode})
+}
+
+// setNames says where a file's names are. dirs keeps nodes of directories by path.
+func (s *Store) setNames(id int64, paths []string, dirs map[string]int64) error {
+	for _, p := range paths {
+		parent, name := split(p)
+		dir, err := s.dirNode(parent, dirs)
+		if err != nil {
+			return err
+		}
+		if err := s.exec(`INSERT OR REPLACE INTO names(dir, name, node) VALUES (?, ?, ?)`, dir, []byte(name), id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// split parts a path into directory and name.
+func split(path string) (dir, name string) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", path
+	}
+	return path[:i], path[i+1:]
+}
+
+// dirNode finds a live directory's node by its path.
+func (s *Store) dirNode(path string, dirs map[string]int64) (int64, error) {
+	if id, ok := dirs[path]; ok {
+		return id, nil
+	}
+	up, name := split(path)
+	parent, err := s.dirNode(up, dirs)
+	if err != nil {
+		return 0, err
+	}
+	id := int64(0)
+	err = s.query(`SELECT id FROM nodes WHERE parent = ? AND name = ? AND alive AND type = 16384`,
+		func(row *sqlite.Stmt) error { id = row.ColumnInt64(0); return nil }, parent, []byte(name))
+	if err == nil && id == 0 {
+		err = fmt.Errorf("directory %q has no node", path)
+	}
+	dirs[path] = id
+	return id, err
+}
+
+// commit brings nodes and names up to what the mirror now is.
+func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string) error {
+	for _, g := range p.Gone {
+		id, err := s.nodeOf(g.Key)
+		if err != nil {
+			return err
+		}
+		if err := s.exec(`UPDATE nodes SET alive = 0, parent = NULL, name = NULL WHERE id = ?`, id); err != nil {
+			return err
+		}
+		if err := s.exec(`DELETE FROM names WHERE node = ?`, id); err != nil {
+			return err
+		}
+	}
+	if err := s.commitDirs(p); err != nil {
+		return err
+	}
+	if err := s.commitFiles(p); err != nil {
+		return err
+	}
+	if err := s.exec(`DELETE FROM pending`); err != nil {
+		return err
+	}
+	for _, b := range problems {
+		if err := s.exec(`INSERT OR REPLACE INTO pending(path, ino, gen, reason) VALUES (?, ?, ?, ?)`, []byte(b.Path), int64(b.Key.Ino), int64(b.Key.Gen), b.Err.Error()); err != nil {
+			return err
+		}
+	}
+	if err := s.exec(`DELETE FROM plans WHERE run = ?`, run); err != nil {
+		return err
+	}
+	return s.endRun(run, p.counts(), len(problems), warnings)
+}
+
+// commitDirs gives new directories their nodes and moved ones their place. Two may have swapped names: all leave first.
+func (s *Store) commitDirs(p *plan) error {
+	for _, n := range p.Linked {
+		if n.Type == unix.S_IFDIR {
+			if err := s.exec(`UPDATE nodes SET parent = NULL, name = NULL WHERE ino = ? AND gen = ? AND alive`, int64(n.Key.Ino), int64(n.Key.Gen)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range p.Linked {
+		if n.Type != unix.S_IFDIR {
+			continue
+		}
+		parent, err := s.nodeOf(n.Parent)
+		if err != nil {
+			return err
+		}
+		id, err := s.nodeOf(n.Key)
+		if err != nil {
+			return err
+		}
+		if id == 0 {
+			err = s.exec(`INSERT INTO nodes(ino, gen, parent, name, type, alive) VALUES (?, ?, ?, ?, ?, 1)`,
+				int64(n.Key.Ino), int64(n.Key.Gen), parent, []byte(n.Base()), unix.S_IFDIR)
+		} else {
+			err = s.exec(`UPDATE nodes SET parent = ?, name = ? WHERE id = ?`, parent, []byte(n.Base()), id)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) commitFiles(p *plan) error {
+	changed := slices.DeleteFunc(slices.Clone(p.Inodes), func(in diff.Inode) bool { return in.What&diff.New != 0 || in.Attr.IsDir() })
+	ids := make([]int64, len(changed))
+	for i, in := range changed {
+		var err error
+		if ids[i], err = s.nodeOf(in.Key); err != nil {
+			return err
+		}
+		if err := s.exec(`DELETE FROM names WHERE node = ?`, ids[i]); err != nil {
+			return err
+		}
+	}
+	dirs := map[string]int64{"": rootNode}
+	for i, in := range changed {
+		if err := s.setNames(ids[i], in.Paths, dirs); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+// Package btrfsfeed asks btrfs which inodes changed between two snapshots and lets diff work out the change set.
+//
+// Everything is read by BTRFS_IOC_TREE_SEARCH_V2; no btrfs-progs are needed. The bound is the base's otransid, the
+// transaction in which it was taken: every later change gives the inode item a higher transid. The base's generation is
+// no bound, since a balance raises it.
+package btrfsfeed
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+)
+
+// Diff gives the change set between the snapshots opened as base and next. bound is the base's otransid. The caller has
+// proved that next descends from base.
+func Diff(ctx context.Context, base, next *beneath.Root, bound uint64, opts diff.Options) (*diff.ChangeSet, error) {
+	bt, nt := newTree(base.FD()), newTree(next.FD())
+	nums, err := nt.candidates(bound)
+	if err != nil {
+		return nil, err
+	}
+	c := &contents{base: bt, next: nt, baseRoot: base, nextRoot: next}
+	set, err := diff.Compare(ctx, bt, nt, c.compare, nums, opts)
+	if err != nil {
+		return nil, fmt.Errorf("comparing two btrfs snapshots: %w", err)
+	}
+	return set, nil
+}
+
+// Keys gives the identity of any inode of one snapshot by its number. It may be used by several goroutines at once.
+func Keys(snap *beneath.Root) func(path string, ino uint64) (diff.Key, error) {
+	trees := sync.Pool{New: func() any { return newTree(snap.FD()) }}
+	return func(path string, ino uint64) (diff.Key, error) {
+		t := trees.Get().(*tree)
+		defer trees.Put(t)
+		i, ok, err := t.Inode(ino)
+		if err == nil && !ok {
+			err = fmt.Errorf("inode %d of %q is not in the snapshot", ino, path)
+		}
+		return diff.Key{Ino: ino, Gen: i.Gen}, err
+	}
+}
