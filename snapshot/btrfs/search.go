@@ -70,7 +70,7 @@ const (
 
 // Search calls yield for every item that key wants, in the order of keys, in as many calls of TREE_SEARCH_V2 as it takes.
 // fd is open on any file of the filesystem. buf is working memory; one shorter than 64 KiB is replaced by one of that
-// size. An error of yield ends the search and is returned as it is. It needs root.
+// size. yield must not search with the same buf. An error of yield ends the search and is returned as it is. It needs root.
 func Search(fd int, key SearchKey, buf []byte, yield func(Item) error) error {
 	if len(buf) < leastBuffer {
 		buf = make([]byte, leastBuffer)
