@@ -76,9 +76,10 @@ func Open(path string) (s *Store, err error) {
 		return nil, fmt.Errorf("%s %w (no catalog.db): is the backup disk mounted? A new store is made by snapdiff init", path, ErrNotStore)
 	}
 	s = &Store{path: path}
+	opened := s // an error return clears s
 	defer func() {
 		if err != nil {
-			s.Close()
+			opened.Close()
 		}
 	}()
 	if s.lock, err = os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {

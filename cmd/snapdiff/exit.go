@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"strings"
 
+	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/job"
 )
 
 // usageError is a command line that makes no sense.
@@ -27,8 +29,17 @@ type exit struct {
 var exits = []exit{
 	{0, "done", nil},
 	{2, "usage or configuration error", isUsage},
+	{statusIncomplete, "incomplete: some files could not be copied, all else is done", is[*job.Incomplete]},
+	{4, "another snapdiff works on this store", func(err error) bool { return errors.Is(err, apply.ErrLocked) }},
+	{5, "held: more files would be deleted than max_deleted allows", is[*job.TooManyDeleted]},
 	{130, "stopped by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
 	{1, "failed", func(error) bool { return true }},
+}
+
+// is tells an error by its type.
+func is[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
 }
 
 func isUsage(err error) bool {
@@ -37,10 +48,22 @@ func isUsage(err error) bool {
 	return errors.As(err, &usage) || errors.As(err, &conf)
 }
 
-// statusOf is the exit status that an error means.
+// statusIncomplete is the exit status of a run that did all but some files.
+const statusIncomplete = 3
+
+// statusOf is the exit status that an error means. Of several jobs' errors the first counts that is more than incomplete.
 func statusOf(err error) int {
 	if err == nil {
 		return 0
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		status := 0
+		for _, e := range many.Unwrap() {
+			if s := statusOf(e); status == 0 || status == statusIncomplete {
+				status = s
+			}
+		}
+		return status
 	}
 	for _, e := range exits {
 		if e.is != nil && e.is(err) {

@@ -25,7 +25,7 @@ type app struct {
 
 // commands are all commands, in the order of the help text.
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{newVersionCommand(a)}
+	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newVersionCommand(a)}
 }
 
 func newRootCommand(a *app) *cobra.Command {

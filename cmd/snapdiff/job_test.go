@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"snapdiff/apply"
+	"snapdiff/apply/applytest"
+)
+
+// bench is one job on real filesystems.
+type jobBench struct {
+	t                     *testing.T
+	fs                    string // the btrfs that holds the source
+	source, store, config string
+}
+
+// newJobBench makes a btrfs with a source in it; the store is to be made.
+func newJobBench(t *testing.T, settings string) *jobBench {
+	b := &jobBench{t: t, fs: applytest.Mount(t, applytest.Btrfs)}
+	dir := t.TempDir()
+	b.source, b.store = filepath.Join(b.fs, "mail"), filepath.Join(dir, "store")
+	b.config = filepath.Join(dir, "snapdiff.toml")
+	applytest.Subvolume(t, b.source)
+	b.configure(settings)
+	return b
+}
+
+func (b *jobBench) configure(settings string) {
+	text := fmt.Sprintf("[jobs.mail]\nsource = %q\nstore = %q\n%s\n", b.source, b.store, settings)
+	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// snapdiff runs a command line, wants an exit status, and gives all that was printed.
+func (b *jobBench) snapdiff(status int, args ...string) string {
+	b.t.Helper()
+	var out bytes.Buffer
+	if got := execute(append([]string{"--config", b.config}, args...), &out, &out); got != status {
+		b.t.Fatalf("snapdiff %q: status %d, want %d:\n%s", args, got, status, out.String())
+	}
+	return out.String()
+}
+
+// silent runs a command line that must print nothing.
+func (b *jobBench) silent(args ...string) {
+	b.t.Helper()
+	if out := b.snapdiff(0, args...); out != "" {
+		b.t.Errorf("snapdiff %q is not silent:\n%s", args, out)
+	}
+}
+
+// refused runs a command line that must fail with these words.
+func (b *jobBench) refused(status int, words string, args ...string) {
+	b.t.Helper()
+	if out := b.snapdiff(status, args...); !strings.Contains(out, words) {
+		b.t.Errorf("snapdiff %q does not say %q:\n%s", args, words, out)
+	}
+}
+
+// write makes files below the source; a name that ends in / is a directory.
+func (b *jobBench) write(names ...string) {
+	b.t.Helper()
+	for _, name := range names {
+		path := filepath.Join(b.source, name)
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if err == nil {
+			err = os.WriteFile(path, []byte(name), 0o644)
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// equal lets rsync compare the source with the mirror.
+func (b *jobBench) equal() {
+	b.t.Helper()
+	out, err := exec.Command("rsync", "-aHAXn", "--delete", "--checksum", "--modify-window=-1", "--itemize-changes",
+		"--exclude=/.snapdiff", b.source+"/", filepath.Join(b.store, "tree")+"/").CombinedOutput()
+	if err != nil || len(out) > 0 {
+		b.t.Fatalf("the mirror differs from the source (%v):\n%s", err, out)
+	}
+}
+
+// snapshots counts our snapshots.
+func (b *jobBench) snapshots() int {
+	b.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(b.source, ".snapdiff"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func TestRunKeepsTheMirror(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1", "a/2", "b/c/d")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.equal()
+
+	b.write("a/3", "new/dir/file", "a/1")
+	for _, err := range []error{
+		os.Rename(filepath.Join(b.source, "b"), filepath.Join(b.source, "a/moved")),
+		os.Remove(filepath.Join(b.source, "a/2")),
+		os.Link(filepath.Join(b.source, "a/1"), filepath.Join(b.source, "new/link")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.silent("run")
+	b.equal()
+	b.silent("run")
+	b.equal()
+	if n := b.snapshots(); n != 1 {
+		t.Errorf("%d snapshots are left, want the base alone", n)
+	}
+	if out := b.snapdiff(0, "list", "--json"); strings.Count(out, "\n") != 3 || !strings.Contains(out, `"how":"native"`) {
+		t.Errorf("list --json:\n%s", out)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	b := newJobBench(t, "")
+	subvolume := b.source
+
+	b.source = filepath.Join(b.fs, "plain")
+	b.write("file")
+	b.configure("")
+	b.refused(1, "is not a btrfs subvolume", "init")
+	b.source = filepath.Join(b.fs, "nothing")
+	b.configure("")
+	b.refused(1, "no such file", "init")
+	b.source = subvolume
+	b.configure("")
+
+	b.refused(1, "snapdiff init", "run")
+	if _, err := os.Lstat(b.store); !os.IsNotExist(err) {
+		t.Errorf("something was written for a store that does not exist: %v", err)
+	}
+	if err := os.MkdirAll(filepath.Join(b.store, "photos"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(1, "snapdiff init", "run")
+	b.refused(1, "not empty", "init")
+}
+
+func TestStoreInsideTheSource(t *testing.T) {
+	b := newJobBench(t, "")
+	b.store = filepath.Join(b.source, "backup")
+	b.configure("")
+	b.refused(1, "inside the source", "init")
+}
+
+func TestSecondRunLeaves(t *testing.T) {
+	b := newJobBench(t, "")
+	b.snapdiff(0, "init")
+	store, err := apply.Open(b.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	b.refused(4, "another", "run")
+}
+
+func TestOtherSourceIsRefused(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("file")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	if err := os.Rename(b.source, b.source+".old"); err != nil {
+		t.Fatal(err)
+	}
+	applytest.Subvolume(t, b.source)
+	b.refused(1, "another source", "run")
+	if _, err := os.Lstat(filepath.Join(b.store, "tree/file")); err != nil {
+		t.Errorf("the mirror was touched: %v", err)
+	}
+}
+
+func TestMaxDeletedHoldsTheRun(t *testing.T) {
+	b := newJobBench(t, "max_deleted = 2")
+	b.write("d/1", "d/2", "d/3", "keep")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	if err := os.RemoveAll(filepath.Join(b.source, "d")); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(5, "max_deleted = 3", "run")
+	if _, err := os.Lstat(filepath.Join(b.store, "tree/d/3")); err != nil {
+		t.Errorf("the mirror was touched: %v", err)
+	}
+	if n := b.snapshots(); n != 1 {
+		t.Errorf("%d snapshots are left, want the base alone", n)
+	}
+	b.configure("max_deleted = 3")
+	b.silent("run")
+	b.equal()
+}
+
+func TestLostBaseIsNeverGuessed(t *testing.T) {
+	b := newJobBench(t, `on_lost_base = "stop"`)
+	b.write("file")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	base, err := filepath.Glob(filepath.Join(b.source, ".snapdiff", "*"))
+	if err != nil || len(base) != 1 {
+		t.Fatal(base, err)
+	}
+	if out, err := exec.Command("btrfs", "subvolume", "delete", base[0]).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.refused(1, "gone", "run")
+}

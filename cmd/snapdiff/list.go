@@ -1,0 +1,37 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/cmd/snapdiff/output"
+)
+
+func newListCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list [JOB...]",
+		Short: "Show the restore points",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var rows [][]string
+			err := a.eachJob(args, func(j config.Job) error {
+				reports, err := job.List(j)
+				for _, r := range reports {
+					if !a.json {
+						rows = append(rows, r.Cells())
+					} else if err := output.JSON(cmd.OutOrStdout(), r); err != nil {
+						return err
+					}
+				}
+				return err
+			})
+			if len(rows) > 0 {
+				out := cmd.OutOrStdout()
+				if werr := output.Table(out, output.IsTerminal(out), job.Headings, rows); err == nil {
+					err = werr
+				}
+			}
+			return err
+		},
+	}
+}
