@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// bytesPerFile is room for one small file on any of the filesystems, history and metadata included.
+const bytesPerFile = 24 << 10
+
+// baseBytes is what a filesystem gets whatever the number of files.
+const baseBytes = 2 << 30
+
+// enoughSpace refuses early: a benchmark on a full disk measures nothing. The source and one target exist at a time.
+func enoughSpace(o options) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(o.dir, &st); err != nil {
+		return fmt.Errorf("free space of %s: %w", o.dir, err)
+	}
+	have, want := int64(st.Bavail)*st.Bsize, 2*int64(o.files)*bytesPerFile+baseBytes
+	if have < want {
+		return fmt.Errorf("%s has %d MB free, %d files need %d MB: choose another folder with -dir, or fewer files", o.dir, have>>20, o.files, want>>20)
+	}
+	return nil
+}
+
+// disk is a filesystem in a loop file.
+type disk struct{ image, mount string }
+
+// newDisk makes and mounts a filesystem with room for so many files.
+func newDisk(work, name, kind string, files int) (*disk, error) {
+	d := &disk{image: filepath.Join(work, name+".img"), mount: filepath.Join(work, name)}
+	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.Truncate(d.image, int64(files)*bytesPerFile+baseBytes); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(d.mount, 0o700); err != nil {
+		return nil, err
+	}
+	mkfs := map[string][]string{
+		"btrfs": {"mkfs.btrfs", "-q", "-m", "single"},
+		"ext4":  {"mkfs.ext4", "-q", "-i", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0"},
+		"xfs":   {"mkfs.xfs", "-q"},
+	}[kind]
+	if mkfs == nil {
+		return nil, fmt.Errorf("no filesystem %q: ext4, xfs or btrfs", kind)
+	}
+	if err := command(append(mkfs, d.image)...); err != nil {
+		return nil, err
+	}
+	return d, command("mount", "-o", "loop,noatime", d.image, d.mount)
+}
+
+// remove unmounts and deletes it.
+func (d *disk) remove() error {
+	if err := command("umount", d.mount); err != nil {
+		return err
+	}
+	return os.Remove(d.image)
+}
+
+// command runs a helper program; its output is in the error.
+func command(args ...string) error {
+	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+// Command bench compares snapdiff with rsync and with btrfs send in one run, on one machine, on the same data: a btrfs
+// source in a loop file with many small files, of which few change, scattered over nearly all directories.
+//
+//	go run ./cmd/bench -files 1000000 -changes 10000 -mirror ext4
+//
+// Needs root, rsync and btrfs-progs. The result is a Markdown table on standard output; progress goes to standard error.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// options are the command line.
+type options struct {
+	files, changes, repeat int
+	mirror                 string // filesystem of the store and of rsync's target
+	dir                    string // where the loop files go
+	binary                 string // snapdiff
+	verify                 bool
+	seed                   uint64
+}
+
+func parse() (options, error) {
+	var o options
+	flag.IntVar(&o.files, "files", 100_000, "`number` of files in the source")
+	flag.IntVar(&o.changes, "changes", 0, "`number` of changes between two runs (default 1 % of the files)")
+	flag.IntVar(&o.repeat, "repeat", 1, "`times` that the incremental runs are measured; the median counts")
+	flag.StringVar(&o.mirror, "mirror", "ext4", "`filesystem` of the mirror: ext4, xfs or btrfs")
+	flag.StringVar(&o.dir, "dir", "/var/tmp", "`folder` for the loop files")
+	flag.StringVar(&o.binary, "snapdiff", "./snapdiff", "the `binary` to measure")
+	flag.BoolVar(&o.verify, "verify", false, "compare every mirror with its snapshot by rsync --checksum")
+	flag.Uint64Var(&o.seed, "seed", 1, "`seed` of contents and changes")
+	flag.Parse()
+	if o.changes == 0 {
+		o.changes = max(o.files/100, 1)
+	}
+	switch {
+	case flag.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case o.files < 100 || o.changes > o.files/2 || o.repeat < 1:
+		return o, errors.New("want at least 100 files, at most half of them changed, at least one repetition")
+	case os.Geteuid() != 0:
+		return o, errors.New("mounts filesystems: run as root")
+	}
+	var err error
+	o.binary, err = filepath.Abs(o.binary)
+	return o, err
+}
+
+func main() {
+	o, err := parse()
+	if err == nil {
+		err = run(o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run makes the source, measures each contestant and writes the table. Everything it made is removed at the end.
+func run(o options) (err error) {
+	if err := enoughSpace(o); err != nil {
+		return err
+	}
+	work, err := os.MkdirTemp(o.dir, "snapdiff-bench.")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work) // after the unmounts below: deferred calls run last first
+	src, err := newDisk(work, "source", "btrfs", o.files)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.remove()) }()
+	b := &bench{options: o, work: work, source: filepath.Join(src.mount, "data"), snapshots: src.mount}
+	if err := b.makeSource(); err != nil {
+		return err
+	}
+	for _, c := range []contestant{&snapdiff{bench: b}, &rsync{bench: b}, &btrfsSend{bench: b}} {
+		if err := b.measure(c); err != nil {
+			return fmt.Errorf("%s: %w", c.name(), err)
+		}
+	}
+	b.writeTable(os.Stdout)
+	return nil
+}
