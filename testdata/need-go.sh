@@ -14,9 +14,9 @@ die() {
 	exit 1
 }
 
-# new_enough GO: whether this go command (or the toolchain that it switches to for this module) satisfies go.mod.
+# new_enough GO: whether this go command itself satisfies go.mod; make lets none switch to another toolchain.
 new_enough() {
-	v=$(cd "$top" && "$1" env GOVERSION 2>/dev/null) || return 1
+	v=$(cd "$top" && GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
 	v=${v#go}; major=${v%%.*}; minor=${v#*.}; minor=${minor%%[!0-9]*}
 	[ "$major" -gt "${want%.*}" ] || { [ "$major" -eq "${want%.*}" ] && [ "$minor" -ge "${want#*.}" ]; }
 }
