@@ -1,0 +1,120 @@
+package fusefs
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"snapdiff/apply"
+	"snapdiff/apply/applytest"
+)
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func shell(t *testing.T, dir, script string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-ec", script)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// mounted is a store with one run, made by hand, and a mount of it.
+func mounted(t *testing.T) (tree, dir string, conn *sqlite.Conn) {
+	t.Helper()
+	applytest.NeedRoot(t)
+	store := t.TempDir()
+	shell(t, store, `
+		mkdir -p tree/d/e history; cd tree; echo same > f; ln f g; ln f d/f; truncate -s 1M hole; echo x >> hole; ln -s "$(printf '%0300d' 0)" link; mkfifo fifo
+		mknod dev c 1 3; setfattr -n user.a -v b f; setfacl -m u:99:r f; setfacl -d -m u:99:rwx d; echo secret > s; chmod 4000 s; touch "$(printf 'a\nb\377')"
+		for i in $(seq 3000); do echo $i > d/e/$i; done; head -c 3000000 /dev/urandom > big; chown 3:4 d/e
+		find . -exec touch -h -d '2020-02-02 02:02:02.123456789' {} +`)
+	conn, err := sqlite.OpenConn(filepath.Join(store, "catalog.db"))
+	check(t, err)
+	t.Cleanup(func() { conn.Close() })
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 1;
+		CREATE TABLE runs(id INTEGER PRIMARY KEY, state TEXT, date INTEGER);
+		CREATE TABLE nodes(id INTEGER PRIMARY KEY, ino INTEGER, gen INTEGER, parent INTEGER, name BLOB, type INTEGER, alive INTEGER);
+		CREATE TABLE names(dir INTEGER, name BLOB, node INTEGER);
+		CREATE TABLE entries(dir INTEGER, name BLOB, run INTEGER, node INTEGER);
+		CREATE TABLE versions(node INTEGER, run INTEGER, mode INTEGER, uid INTEGER, gid INTEGER, rdev INTEGER, size INTEGER, mtime_s INTEGER,
+			mtime_n INTEGER, nlink INTEGER, xattrs BLOB, content INTEGER);
+		INSERT INTO runs VALUES (1, 'done', 1000);
+		INSERT INTO nodes VALUES (1,1,0,0,'',16384,1), (2,2,0,1,CAST('d' AS BLOB),16384,1), (3,3,0,2,CAST('e' AS BLOB),16384,1);`, nil))
+	view, err := apply.OpenView(store, "", 1)
+	check(t, err)
+	dir = t.TempDir()
+	server, err := Mount(view, dir, Options{AllowOther: true})
+	check(t, err)
+	t.Cleanup(func() {
+		if err := server.Unmount(); err != nil {
+			t.Error(err)
+		}
+		server.Wait()
+		view.Close()
+	})
+	return filepath.Join(store, "tree"), dir, conn
+}
+
+func TestMountShowsTheTree(t *testing.T) {
+	tree, dir, _ := mounted(t)
+	out, err := exec.Command("rsync", "-aHAXn", "--delete", "--checksum", "--modify-window=-1", "--itemize-changes", tree+"/", dir+"/").CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "" {
+		t.Fatalf("rsync: %v\n%s", err, out)
+	}
+	for _, name := range []string{"f", "d/f"} {
+		var a, b unix.Stat_t
+		check(t, unix.Lstat(filepath.Join(dir, "g"), &a))
+		check(t, unix.Lstat(filepath.Join(dir, name), &b))
+		if a.Ino != b.Ino || b.Nlink != 3 {
+			t.Errorf("%s: inode %d with %d links, another name has %d", name, b.Ino, b.Nlink, a.Ino)
+		}
+	}
+	f, err := os.Open(filepath.Join(dir, "hole"))
+	check(t, err)
+	defer f.Close()
+	if off, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA); err != nil || off != 1<<20 {
+		t.Errorf("the first data is at %d, %v; want %d", off, err, 1<<20)
+	}
+}
+
+func TestMountIsReadOnlyAndChecksPermissions(t *testing.T) {
+	_, dir, _ := mounted(t)
+	if err := os.WriteFile(filepath.Join(dir, "new"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("write: %v, want EROFS", err)
+	}
+	var st unix.Statfs_t
+	check(t, unix.Statfs(dir, &st))
+	if want := int64(unix.ST_NOSUID | unix.ST_NODEV | unix.ST_RDONLY); st.Flags&want != want {
+		t.Errorf("mount flags %x, want %x among them", st.Flags, want)
+	}
+	out, err := exec.Command("setpriv", "--reuid=99", "--regid=99", "--clear-groups", "cat", filepath.Join(dir, "s")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "Permission denied") {
+		t.Errorf("another user read a file of mode 4000: %v %s", err, out)
+	}
+}
+
+func TestMountDuringARun(t *testing.T) {
+	_, dir, conn := mounted(t)
+	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs VALUES (2, 'recorded', 2000);`, nil))
+	if _, err := os.ReadFile(filepath.Join(dir, "f")); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("during a run: %v, want EAGAIN", err)
+	}
+	check(t, sqlitex.ExecuteScript(conn, `UPDATE runs SET state = 'done';`, nil))
+	if b, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(b) != "same\n" {
+		t.Errorf("after it: %q %v", b, err)
+	}
+}
