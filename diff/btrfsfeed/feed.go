@@ -8,6 +8,7 @@ package btrfsfeed
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"snapdiff/diff"
@@ -36,10 +37,33 @@ func Keys(snap *beneath.Root) func(path string, ino uint64) (diff.Key, error) {
 	return func(path string, ino uint64) (diff.Key, error) {
 		t := trees.Get().(*tree)
 		defer trees.Put(t)
+		if ino == emptySubvolume {
+			return t.subvolumeKey(snap, path)
+		}
 		i, ok, err := t.Inode(ino)
 		if err == nil && !ok {
 			err = fmt.Errorf("inode %d of %q is not in the snapshot", ino, path)
 		}
 		return diff.Key{Ino: ino, Gen: i.Gen}, err
 	}
+}
+
+// subvolumeKey is the key of the placeholder at path. All placeholders show one inode number: which subvolume was nested
+// there, only the directory tells.
+func (t *tree) subvolumeKey(snap *beneath.Root, path string) (key diff.Key, err error) {
+	cut := strings.LastIndexByte(path, '/')
+	st, err := snap.Lstat(path[:max(cut, 0)])
+	if err != nil {
+		return key, err
+	}
+	err = t.Entries(st.Ino, func(e diff.Entry) error {
+		if e.Sub && e.Name == path[cut+1:] {
+			key = diff.PlaceholderKey(e.Ino)
+		}
+		return nil
+	})
+	if err == nil && key == (diff.Key{}) {
+		err = fmt.Errorf("no subvolume was nested at %q", path)
+	}
+	return key, err
 }

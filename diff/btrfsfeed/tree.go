@@ -21,6 +21,8 @@ const (
 	extentData  = 108
 	rootItem    = 132
 
+	emptySubvolume = 2 // BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: st_ino of every placeholder of a nested subvolume
+
 	firstFree = 256 // BTRFS_FIRST_FREE_OBJECTID, also the number of a subvolume's top directory
 	maxU64    = ^uint64(0)
 )
