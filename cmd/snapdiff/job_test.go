@@ -219,4 +219,29 @@ func TestLostBaseIsNeverGuessed(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	b.refused(1, "gone", "run")
+
+	b.write("new/file")
+	b.configure("")
+	if out := b.snapdiff(0, "run"); !strings.Contains(out, "compared in full") || !strings.Contains(out, "gone") {
+		t.Errorf("the full comparison and its reason are not said:\n%s", out)
+	}
+	b.equal()
+	b.write("new/other")
+	b.silent("run")
+	b.equal()
+	if out := b.snapdiff(0, "list", "--json"); !strings.Contains(out, `"how":"full","reason"`) {
+		t.Errorf("list --json does not tell:\n%s", out)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	applytest.NeedRoot(t)
+	var out bytes.Buffer
+	if status := execute([]string{"demo"}, &out, &out); status != 0 || !strings.Contains(out.String(), "no difference") {
+		t.Errorf("status %d:\n%s", status, out.String())
+	}
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), "snapdiff-demo-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q %v", left, err)
+	}
 }

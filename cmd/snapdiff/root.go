@@ -25,7 +25,7 @@ type app struct {
 
 // commands are all commands, in the order of the help text.
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newVersionCommand(a)}
+	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newDemoCommand(a), newVersionCommand(a)}
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -42,6 +42,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
 	root.SetUsageTemplate(root.UsageTemplate() + exitTable())
 	root.AddCommand(a.commands()...)
+	root.AddCommand(a.pastCommands()...)
 	return root
 }
 

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"sync"
@@ -14,8 +15,8 @@ import (
 // (BTRFS_EMPTY_SUBVOL_DIR_OBJECTID of linux/btrfs_tree.h).
 const emptySubvolume = 2
 
-// placeholderBit marks the keys of nested subvolumes, whose tree numbers are no inode numbers.
-const placeholderBit = 1 << 63
+// errNoInode says that a snapshot has no such inode.
+var errNoInode = errors.New("is not in the snapshot")
 
 // keys gives the inodes of a btrfs snapshot their keys. It is safe for concurrent use.
 type keys struct {
@@ -41,7 +42,7 @@ func (k *keys) of(name string, ino uint64) (diff.Key, error) {
 		return err
 	})
 	if err == nil && key.Gen == 0 {
-		err = fmt.Errorf("inode %d is not in the tree of the snapshot", ino)
+		err = fmt.Errorf("inode %d: %w", ino, errNoInode)
 	}
 	return key, err
 }
@@ -55,7 +56,7 @@ func (k *keys) placeholder(name string) (diff.Key, error) {
 	var key diff.Key
 	err := k.root.ReadDir(dir, func(entry string, _ uint8, ino uint64) error {
 		if entry == path.Base(name) {
-			key.Ino = ino | placeholderBit
+			key = diff.PlaceholderKey(ino)
 		}
 		return nil
 	})

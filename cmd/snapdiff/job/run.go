@@ -125,7 +125,7 @@ func (r *runner) incremental(ctx context.Context, base, mark snapshot.Mark, next
 		return nil, err
 	}
 	if reason != "" {
-		return nil, r.noNativeDiff(reason)
+		return r.full(ctx, reason, mark, next)
 	}
 	again, err := r.again(next)
 	if err != nil {
@@ -140,14 +140,35 @@ func (r *runner) incremental(ctx context.Context, base, mark snapshot.Mark, next
 	if err != nil {
 		return nil, fmt.Errorf("find what changed: %w", err)
 	}
-	r.say("changed: %d names went, %d came, %d inodes are new or differ", changes.Unlinked.Len(), changes.Linked.Len(), changes.Inodes.Len())
-	for _, path := range changes.Skipped {
+	return r.apply(ctx, apply.Run{Changes: changes, Base: from, Next: next, Mark: mark, How: "native"})
+}
+
+// full compares every name and inode with the mirror, because the filesystem cannot tell what changed.
+func (r *runner) full(ctx context.Context, reason string, mark snapshot.Mark, next *beneath.Root) (*apply.Result, error) {
+	if r.job.OnLostBase == config.LostBaseStop {
+		return nil, withHint(&NoNativeDiff{reason},
+			`the mirror was not touched and shows the last restore point. To compare in full, which reads everything, set on_lost_base = "full"`)
+	}
+	r.say("comparing in full: %s", reason)
+	mirror := r.store.Mirror()
+	changes, rekey, err := diff.Full(ctx, mirror, next, newKeys(next).of, diff.FullOptions{Exclude: []string{ownDir}})
+	if err != nil {
+		return nil, fmt.Errorf("compare in full: %w", err)
+	}
+	return r.apply(ctx, apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next, Mark: mark, How: "full", Reason: reason})
+}
+
+// apply brings a change set into the mirror unless it deletes too much.
+func (r *runner) apply(ctx context.Context, run apply.Run) (*apply.Result, error) {
+	c := run.Changes
+	r.say("changed: %d names went, %d came, %d inodes are new or differ", c.Unlinked.Len(), c.Linked.Len(), c.Inodes.Len())
+	for _, path := range c.Skipped {
 		r.say("nested subvolume %s is not followed: give it a job of its own", output.Name(path))
 	}
-	if err := r.checkDeleted(changes); err != nil {
+	if err := r.checkDeleted(c); err != nil {
 		return nil, err
 	}
-	return r.store.Apply(ctx, apply.Run{Changes: changes, Base: from, Next: next, Mark: mark, How: "native"}, apply.Options{})
+	return r.store.Apply(ctx, run, apply.Options{})
 }
 
 // again are the inodes that earlier runs could not copy. A first copy has noted them without their generation.
@@ -159,9 +180,12 @@ func (r *runner) again(next *beneath.Root) ([]diff.Key, error) {
 	var keys []diff.Key
 	for _, p := range pending {
 		if p.Key.Gen == 0 {
-			// One that is gone from the new snapshot need not be tried again.
-			if p.Key, err = newKeys(next).of(p.Path, p.Key.Ino); err != nil {
-				continue
+			p.Key, err = newKeys(next).of(p.Path, p.Key.Ino)
+			if errors.Is(err, errNoInode) {
+				continue // gone from the source: nothing to try again
+			}
+			if err != nil {
+				return nil, fmt.Errorf("look at %q, which an earlier run could not copy: %w", p.Path, err)
 			}
 		}
 		keys = append(keys, p.Key)
@@ -181,12 +205,6 @@ func (r *runner) comparable(base, mark snapshot.Mark) (path, reason string, err 
 		return "", "", fmt.Errorf("find the base: %w", err)
 	}
 	return path, btrfs.Lineage(base, mark), nil
-}
-
-func (r *runner) noNativeDiff(reason string) error {
-	return withHint(&NoNativeDiff{reason},
-		"the mirror was not touched and still shows the last restore point. This version cannot compare in full yet: move %s away and make a new store: snapdiff init %s",
-		r.job.Store, r.job.Name)
 }
 
 // checkDeleted holds a run that would delete more than max_deleted.

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/dates"
+	"snapdiff/cmd/snapdiff/output"
+)
+
+// pastCommands are the commands that look at restore points.
+func (a *app) pastCommands() []*cobra.Command {
+	return []*cobra.Command{newRestoreCommand(a)}
+}
+
+// chooseRun finds the restore point that a date means and says on w which one it is.
+func chooseRun(w io.Writer, j config.Job, date string) (int64, error) {
+	d, err := dates.Parse(date, time.Now())
+	if err != nil {
+		return 0, usageError{err}
+	}
+	found, err := apply.RestorePoints(j.Store, j.Catalog)
+	if err != nil {
+		return 0, err
+	}
+	points := make([]dates.Point, len(found))
+	for i, p := range found {
+		points[i] = dates.Point{Run: p.Run, Date: p.Date.Local()}
+	}
+	point, err := d.Pick(points)
+	if err != nil {
+		return 0, fmt.Errorf("job %s: %w", j.Name, err)
+	}
+	_, err = fmt.Fprintf(w, "restore point %s\n", point)
+	return point.Run, err
+}
+
+// sourcePath takes a path as people give it, the source's absolute one or one relative to the source, and makes it
+// relative to the tree; "" is the whole tree.
+func sourcePath(j config.Job, path string) (string, error) {
+	clean := filepath.Clean(path)
+	if filepath.IsAbs(clean) {
+		rel, err := filepath.Rel(j.Source, clean)
+		if err != nil {
+			return "", usageError{err}
+		}
+		clean = rel
+	}
+	if path == "" || clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", usageError{fmt.Errorf("%s is not in the source %s of job %s: give a path below it, or one relative to it", output.Name(path), j.Source, j.Name)}
+	}
+	if clean == "." {
+		return "", nil
+	}
+	return clean, nil
+}
