@@ -397,6 +397,8 @@ func (x *execution) placed(in *diff.Inode) (*place, error) {
 		}
 	}
 	x.warn("%q is not in the mirror, though no run removed it: it is copied again by the next full comparison", in.Paths[0])
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.problems = append(x.problems, Problem{Path: in.Paths[0], Key: in.Key, Err: errors.New("missing from the mirror")})
 	return nil, nil
 }
