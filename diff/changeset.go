@@ -64,7 +64,8 @@ type Name struct {
 // Base is the last element of the path.
 func (n Name) Base() string { return n.Path[strings.LastIndexByte(n.Path, '/')+1:] }
 
-// Inode is one inode of the new snapshot that is new or differs from the base.
+// Inode is one inode of the new snapshot that is new or differs from the base. A directory that names came to or went
+// from is always among them, with Meta if it is not new: to apply the change set disturbs its mtime.
 type Inode struct {
 	Key  Key
 	What What

@@ -31,7 +31,7 @@ type Options struct {
 func Compare(ctx context.Context, base, next Tree, content Content, candidates []uint64, opts Options) (*ChangeSet, error) {
 	c := &comparer{
 		ctx: ctx, base: newSide(base, opts.Exclude), next: newSide(next, opts.Exclude), content: content,
-		again: map[Key]bool{}, gone: map[Key]bool{}, set: NewChangeSet(),
+		again: map[Key]bool{}, gone: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, set: NewChangeSet(),
 	}
 	nums := slices.Clone(candidates)
 	for _, k := range opts.Again {
@@ -55,7 +55,12 @@ func Compare(ctx context.Context, base, next Tree, content Content, candidates [
 			return nil, err
 		}
 	}
-	for _, p := range pairs {
+	survivors, err := c.survivors(nums)
+	if err != nil {
+		return nil, err
+	}
+	c.movedPlaceholders()
+	for _, p := range append(pairs, survivors...) {
 		if err := c.inode(p); err != nil {
 			return nil, err
 		}
@@ -77,7 +82,45 @@ type comparer struct {
 	content    Content
 	again      map[Key]bool
 	gone       map[Key]bool
+	touched    map[uint64]bool // directories that lost or gained a name
+	subs       map[Key]string  // paths of the nested subvolumes that came
+	alive      []uint64        // inodes that lost a name and still have another
 	set        *ChangeSet
+}
+
+// survivors are the inodes that lost a name and live on though they are no candidates: a directory that holds one of
+// their names went, unchanged, behind an exclusion.
+func (c *comparer) survivors(candidates []uint64) ([]pair, error) {
+	slices.Sort(c.alive)
+	var pairs []pair
+	for _, num := range slices.Compact(c.alive) {
+		if _, ok := slices.BinarySearch(candidates, num); ok {
+			continue
+		}
+		p, err := c.pair(num)
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, p)
+	}
+	return pairs, nil
+}
+
+// movedPlaceholders takes back that a nested subvolume is new and gone, where it only moved.
+func (c *comparer) movedPlaceholders() {
+	var moved []Gone
+	c.set.Gone.Ascend(func(g Gone) bool {
+		if g.Key.IsPlaceholder() {
+			moved = append(moved, g)
+		}
+		return true
+	})
+	for _, g := range moved {
+		if path, ok := c.subs[g.Key]; ok {
+			c.set.Gone.Delete(g)
+			c.set.Inodes.Delete(Inode{Paths: []string{path}})
+		}
+	}
 }
 
 func (c *comparer) pair(num uint64) (pair, error) {
@@ -162,8 +205,10 @@ func (c *comparer) came(dir uint64, e Entry) error {
 		return err
 	}
 	c.set.Linked.ReplaceOrInsert(n)
+	c.touched[dir] = true
 	if e.Sub {
 		c.set.Skipped = append(c.set.Skipped, n.Path)
+		c.subs[n.Key] = n.Path
 		c.set.Inodes.ReplaceOrInsert(Inode{Key: n.Key, What: New, Paths: []string{n.Path}, Attr: PlaceholderAttr})
 		return nil
 	}
@@ -190,11 +235,15 @@ func (c *comparer) went(dir uint64, e Entry) error {
 		return err
 	}
 	c.set.Unlinked.ReplaceOrInsert(n)
+	c.touched[dir] = true
 	if e.Sub {
 		c.set.Gone.ReplaceOrInsert(Gone{Key: n.Key, BasePaths: []string{n.Path}, BaseAttr: PlaceholderAttr})
 		return nil
 	}
 	lives, err := c.lives(n.Key)
+	if lives {
+		c.alive = append(c.alive, e.Ino)
+	}
 	if err != nil || lives || c.gone[n.Key] {
 		return err
 	}
@@ -283,6 +332,9 @@ func (c *comparer) differences(p pair, in *Inode) error {
 	if b.Mode != n.Mode || b.UID != n.UID || b.GID != n.GID || b.MtimeSec != n.MtimeSec || b.MtimeNsec != n.MtimeNsec {
 		in.What |= Meta
 	}
+	if n.IsDir() && c.touched[p.num] {
+		in.What |= Meta // a second change within one tick leaves the time as it was
+	}
 	bx, err := c.base.tree.Xattrs(p.num)
 	if err != nil {
 		return err
@@ -310,7 +362,10 @@ func (c *comparer) differences(p pair, in *Inode) error {
 		}
 	}
 	if c.again[in.Key] {
-		in.What |= Data | Meta | Xattrs
+		in.What |= Meta | Xattrs
+		if !n.IsDir() {
+			in.What |= Data
+		}
 		in.Ranges = nil
 	}
 	return nil
@@ -337,7 +392,7 @@ func (c *comparer) links(p pair, in *Inode) error {
 	}
 	slices.SortFunc(b, order)
 	slices.SortFunc(n, order)
-	if !slices.Equal(b, n) {
+	if len(in.Paths) != len(in.BasePaths) || !slices.Equal(b, n) { // one may have come out of an exclusion
 		in.What |= Links
 	}
 	return nil

@@ -31,14 +31,14 @@ func (c *contents) compare(num uint64, b, n diff.Info, basePath, nextPath string
 	if err != nil {
 		return nil, false, err
 	}
-	ranges := differing(be, ne, b.Size, n.Size)
+	ranges, holes := differing(be, ne, b.Size, n.Size)
 	if b.Size != n.Size {
 		return ranges, true, nil
 	}
 	if len(ranges) == 0 {
 		return nil, false, nil
 	}
-	if b.MtimeSec != n.MtimeSec || b.MtimeNsec != n.MtimeNsec {
+	if holes || b.MtimeSec != n.MtimeSec || b.MtimeNsec != n.MtimeNsec {
 		return ranges, true, nil
 	}
 	same, err := c.readEqual(basePath, nextPath, ranges)
@@ -46,8 +46,10 @@ func (c *contents) compare(num uint64, b, n diff.Info, basePath, nextPath string
 }
 
 // differing are the parts of the new file that are not the same extent in both, ascending, clamped to the new size.
-// Never nil: nil would mean that they are not known.
-func differing(b, n []extent, bsize, nsize int64) []diff.Range {
+// Never nil: nil would mean that they are not known. holes tells that whole blocks are a hole in one and data in the
+// other, which zeros may hide from a reader; the rest of a block behind inline data is no such hole.
+func differing(b, n []extent, bsize, nsize int64) (ranges []diff.Range, holes bool) {
+	const block = 4096 // the smallest that btrfs maps
 	cuts := []int64{0, bsize, nsize}
 	for _, es := range [][]extent{b, n} {
 		for _, e := range es {
@@ -55,11 +57,18 @@ func differing(b, n []extent, bsize, nsize int64) []diff.Range {
 		}
 	}
 	sort.Slice(cuts, func(i, j int) bool { return cuts[i] < cuts[j] })
-	ranges := []diff.Range{}
+	ranges = []diff.Range{}
 	for i := 0; i+1 < len(cuts); i++ {
 		off, end := cuts[i], min(cuts[i+1], nsize)
-		if off >= end || off < bsize && partAt(b, off) == partAt(n, off) {
+		if off >= end {
 			continue
+		}
+		if off < bsize {
+			x, y := partAt(b, off), partAt(n, off)
+			if x == y {
+				continue
+			}
+			holes = holes || off%block == 0 && x.hole != y.hole
 		}
 		if k := len(ranges) - 1; k >= 0 && ranges[k].Off+ranges[k].Len == off {
 			ranges[k].Len += end - off
@@ -67,7 +76,7 @@ func differing(b, n []extent, bsize, nsize int64) []diff.Range {
 		}
 		ranges = append(ranges, diff.Range{Off: off, Len: end - off})
 	}
-	return ranges
+	return ranges, holes
 }
 
 // partAt is what a file maps at an offset; what no item covers is a hole.

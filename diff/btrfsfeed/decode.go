@@ -59,6 +59,7 @@ type dirItem struct {
 	objectid    uint64
 	keyType     uint8
 	kind        uint8
+	transid     uint64 // of the transaction that put it there
 	name, value string
 }
 
@@ -74,7 +75,7 @@ func decodeDirItem(b []byte) (d dirItem, rest []byte, err error) {
 		return d, nil, fmt.Errorf("directory item: %w", errShort)
 	}
 	return dirItem{
-		objectid: le.Uint64(b), keyType: b[8], kind: b[29],
+		objectid: le.Uint64(b), keyType: b[8], kind: b[29], transid: le.Uint64(b[17:]),
 		name: string(b[dirItemSize:name]), value: string(b[name:end]),
 	}, b[end:], nil
 }

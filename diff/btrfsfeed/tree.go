@@ -147,9 +147,20 @@ func (t *tree) extents(num uint64) (out []extent, err error) {
 
 // candidates are the numbers of all inodes whose item was written after the bound. The kernel skips every node that is
 // not newer.
+//
+// One thing carries the bound itself and is still not in the base: to take a snapshot puts its name into a directory after
+// the tree was copied, in the same transaction. So leaves of the bound's own transaction are searched too, for the
+// directories with such a name.
 func (t *tree) candidates(bound uint64) (nums []uint64, err error) {
-	k := btrfs.SearchKey{MinObjectID: firstFree, MaxObjectID: maxU64 - 256, MaxType: 255, MaxOffset: maxU64, MinTransid: bound + 1, MaxTransid: maxU64}
+	k := btrfs.SearchKey{MinObjectID: firstFree, MaxObjectID: maxU64 - 256, MaxType: 255, MaxOffset: maxU64, MinTransid: bound, MaxTransid: maxU64}
 	err = btrfs.Search(t.fd, k, t.buf, func(it btrfs.Item) error {
+		if it.Type == dirIndex {
+			d, _, err := decodeDirItem(it.Data)
+			if err == nil && d.keyType == rootItem && d.transid == bound {
+				nums = append(nums, it.ObjectID)
+			}
+			return err
+		}
 		if it.Type != inodeItem {
 			return nil
 		}
