@@ -98,7 +98,23 @@ func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open catalog %s: %w", catalog, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
+	if err := checkFormat(conn); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("catalog %s: %w", catalog, err)
+	}
 	return conn, nil
+}
+
+// checkFormat refuses what another version wrote.
+func checkFormat(conn *sqlite.Conn) error {
+	version := 0
+	err := sqlitex.ExecuteTransient(conn, "PRAGMA user_version", &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error { version = row.ColumnInt(0); return nil },
+	})
+	if err == nil && version != catalogFormat {
+		err = fmt.Errorf("%w: it is format %d, this one reads %d", ErrFormat, version, catalogFormat)
+	}
+	return err
 }
 
 // Close frees the view. Files that were opened through it stay open.
@@ -184,8 +200,11 @@ func (v *View) Lookup(path string) (ViewFile, error) {
 	}
 	for name := range strings.SplitSeq(path, "/") {
 		next, err := v.Child(at, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fs.ErrNotExist // without the place in the store, which says nothing to anybody
+		}
 		if err != nil {
-			return ViewFile{}, &fs.PathError{Op: "look up", Path: path, Err: err}
+			return ViewFile{}, &fs.PathError{Op: fmt.Sprintf("look up in r%d", v.run), Path: path, Err: err}
 		}
 		at = next
 	}

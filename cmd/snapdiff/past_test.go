@@ -1,10 +1,85 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"snapdiff/cmd/snapdiff/config"
 )
+
+// asProgram makes this test program behave as snapdiff itself, for commands that start it again.
+const asProgram = "SNAPDIFF_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// twoPoints is a job with two restore points; the first is kept aside in old.
+func twoPoints(t *testing.T) (b *jobBench, old string) {
+	b = newJobBench(t, "")
+	b.write("anna/1", "anna/2", "bert/1", "gone/deep/1")
+	b.snapdiff(0, "init")
+	b.snapdiff(0, "run")
+	old = filepath.Join(t.TempDir(), "old")
+	script := "cp -a " + b.source + " " + old + "; cd " + b.source + "; echo more >> anna/1; mv bert carl; ln anna/2 carl/2; rm -r gone; chmod 700 anna"
+	if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b.snapdiff(0, "run")
+	return b, old
+}
+
+func sameTrees(t *testing.T, want, got string) {
+	t.Helper()
+	out, err := exec.Command("rsync", "-aHAXn", "--delete", "--checksum", "--modify-window=-1", "--itemize-changes",
+		"--exclude=/.snapdiff", want+"/", got+"/").CombinedOutput()
+	if err != nil || len(strings.TrimSpace(string(out))) > 0 {
+		t.Errorf("%s differs from %s: %v\n%s", got, want, err, out)
+	}
+}
+
+func TestRestoreCommand(t *testing.T) {
+	b, old := twoPoints(t)
+	to := t.TempDir()
+	if out := b.snapdiff(0, "restore", "r1", filepath.Join(b.source, "gone"), to); !strings.Contains(out, "restore point r1 of ") {
+		t.Errorf("it does not say which restore point: %s", out)
+	}
+	sameTrees(t, filepath.Join(old, "gone"), filepath.Join(to, "gone"))
+	b.snapdiff(0, "restore", "r1", "anna", filepath.Join(to, "anna.old"))
+	sameTrees(t, filepath.Join(old, "anna"), filepath.Join(to, "anna.old"))
+	b.snapdiff(0, "restore", "latest", b.source, filepath.Join(to, "all"))
+	sameTrees(t, b.source, filepath.Join(to, "all"))
+	b.refused(1, "nothing is overwritten", "restore", "r1", "gone", to)
+	b.refused(1, "file does not exist", "restore", "latest", "gone", to)
+	b.refused(1, "no such restore point", "restore", "1999-01-01", "anna", to)
+	b.refused(2, "for example", "restore", "11/20/2026", "anna", to)
+	b.refused(2, "is not in the source", "restore", "r1", "/etc", to)
+}
+
+func TestMountCommand(t *testing.T) {
+	b, old := twoPoints(t)
+	t.Setenv(asProgram, "1")
+	for date, want := range map[string]string{"r1": old, "today": b.source} {
+		dir := t.TempDir()
+		t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+		if out := b.snapdiff(0, "mount", date, dir); !strings.HasSuffix(out, dir+"\n") {
+			t.Errorf("mount does not print the directory: %s", out)
+		}
+		sameTrees(t, want, dir)
+		b.refused(2, "not empty", "mount", date, dir)
+		b.silent("umount", dir)
+		b.refused(2, "no mount", "umount", dir)
+	}
+	b.refused(1, "no such restore point", "mount", "r9", t.TempDir())
+}
 
 func TestSourcePath(t *testing.T) {
 	j := config.Job{Name: "mail", Source: "/srv/mail"}
