@@ -51,7 +51,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	d := &demoStage{ctx: ctx, stdout: stdout, stderr: stderr, dir: dir, mail: filepath.Join(dir, "mail"),
 		store: filepath.Join(dir, "backup"), config: filepath.Join(dir, "snapdiff.toml")}
 	defer func() { err = errors.Join(err, d.cleanUp()) }()
-	for _, step := range []func() error{d.mount, d.configure, d.firstDay, d.secondDay, d.check} {
+	for _, step := range []func() error{d.mount, d.configure, d.firstDay, d.secondDay, d.restore, d.check} {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -146,6 +146,12 @@ func (d *demoStage) secondDay() error {
 	return d.snapdiff("list")
 }
 
+// restore brings back what the second day deleted.
+func (d *demoStage) restore() error {
+	fmt.Fprint(d.stdout, "\nWhat the second day deleted is still there:\n")
+	return d.snapdiff("restore", "r1", "user10/inbox/0007.eml", filepath.Join(d.dir, "restored.eml"))
+}
+
 // check lets rsync compare the mirror with the source, which has not changed since the run.
 func (d *demoStage) check() error {
 	if _, err := exec.LookPath("rsync"); err != nil {
@@ -165,7 +171,7 @@ func (d *demoStage) check() error {
 // snapdiff runs a command line of our own and shows it.
 func (d *demoStage) snapdiff(args ...string) error {
 	fmt.Fprintf(d.stdout, "$ snapdiff %s\n", strings.Join(args, " "))
-	root := newRootCommand(&app{})
+	root := newRootCommand(&app{aligned: true})
 	root.SetArgs(append([]string{"--config", d.config}, args...))
 	root.SetOut(d.stdout)
 	root.SetErr(d.stderr)

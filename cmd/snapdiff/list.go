@@ -27,7 +27,7 @@ func newListCommand(a *app) *cobra.Command {
 			})
 			if len(rows) > 0 {
 				out := cmd.OutOrStdout()
-				if werr := output.Table(out, output.IsTerminal(out), job.Headings, rows); err == nil {
+				if werr := output.Table(out, a.aligned || output.IsTerminal(out), job.Headings, rows); err == nil {
 					err = werr
 				}
 			}

@@ -19,6 +19,8 @@ import (
 type app struct {
 	configPath string
 	json       bool
+	// aligned asks for tables with headings also where the output is no terminal.
+	aligned bool
 	// started: the command line made sense and the command itself runs. Errors before that are usage errors.
 	started bool
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +64,7 @@ func (a *app) reportRun(stdout, stderr io.Writer, r *job.Report, verbose bool) e
 	if !verbose {
 		return nil
 	}
-	_, err := fmt.Fprintln(stdout, strings.Join(r.Cells(), "  "))
+	_, err := fmt.Fprintln(stdout, r.Sentence())
 	return err
 }
 

@@ -55,8 +55,12 @@ func sourceOf(j config.Job) (string, error) {
 	return info.UUID.String(), nil
 }
 
-// checkPlace refuses a store inside the source (each run would copy the store) and a source inside the store.
+// checkPlace refuses what this version cannot do (a catalog elsewhere), a store inside the source (each run would copy the store) and a source inside the store.
 func checkPlace(j config.Job) error {
+	if j.Catalog != "" {
+		return withHint(errors.New("catalog: this version keeps the catalog in the store and nowhere else"),
+			"take catalog out of the configuration; the store must be on a local filesystem")
+	}
 	source, err := filepath.EvalSymlinks(j.Source)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)

@@ -48,6 +48,17 @@ func (r *Report) Cells() []string {
 		output.Count(r.Modified), output.Count(r.Meta), output.Size(r.Bytes), output.Duration(time.Duration(r.Seconds * float64(time.Second))), state}
 }
 
+// Sentence is a report for people.
+func (r *Report) Sentence() string {
+	took := output.Duration(time.Duration(r.Seconds * float64(time.Second)))
+	if r.How == "first" {
+		return fmt.Sprintf("%s: %s done: %s files and %s directories copied, %s in %s", r.Job, r.Run, output.Count(r.Files),
+			output.Count(r.Dirs), output.Size(r.Bytes), took)
+	}
+	return fmt.Sprintf("%s: %s done: %s names came, %s went, %s files have other contents, %s other metadata; %s copied in %s", r.Job, r.Run,
+		output.Count(r.Added), output.Count(r.Removed), output.Count(r.Modified), output.Count(r.Meta), output.Size(r.Bytes), took)
+}
+
 func newReport(job string, run apply.RunInfo) *Report {
 	return &Report{Job: job, Run: fmt.Sprintf("r%d", run.ID), Time: run.Date, How: run.How, Reason: run.Reason, Counts: run.Counts,
 		Seconds: run.Ended.Sub(run.Started).Seconds(), Failed: run.Incomplete, Warnings: run.Warnings}
