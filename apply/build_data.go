@@ -131,14 +131,15 @@ func (c *copier) whole(st *unix.Stat_t) error {
 	if st.Size <= 4096 && st.Blocks > 0 {
 		return c.span(0, st.Size)
 	}
-	end, err := c.segments(0, st.Size, c.span, func(int64, int64) error { return nil })
-	if err != nil {
-		return err
-	}
-	if end < st.Size {
+	sized := false
+	return c.segments(0, st.Size, c.span, func(int64, int64) error {
+		if sized {
+			return nil
+		}
+		// With its final size from the start, a file is not given blocks ahead of its end, where a hole is to be.
+		sized = true
 		return writeError(c.path, "set the size of", unix.Ftruncate(c.out, st.Size))
-	}
-	return nil
+	})
 }
 
 // patchRange copies one range over other contents.
@@ -147,41 +148,39 @@ func (c *copier) patchRange(off, end int64) error {
 		err := unix.Fallocate(c.out, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
 		return writeError(c.path, "punch a hole into", err)
 	}
-	_, err := c.segments(off, end, c.span, punch)
-	return err
+	return c.segments(off, end, c.span, punch)
 }
 
-// segments calls data and hole in turn for the parts of [off, end). The result is where the last data ended.
-func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) (int64, error) {
-	last := off
+// segments calls data and hole in turn for the parts of [off, end).
+func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) error {
 	for off < end {
 		start, err := unix.Seek(c.in, off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end of file
 			start, err = end, nil
 		}
 		if err != nil {
-			return last, readError(c.path, "look for holes in", err)
+			return readError(c.path, "look for holes in", err)
 		}
 		start = min(start, end)
 		if start > off {
 			if err := hole(off, start); err != nil {
-				return last, err
+				return err
 			}
 		}
 		if start == end {
-			return last, nil
+			return nil
 		}
 		stop, err := unix.Seek(c.in, start, unix.SEEK_HOLE)
 		if err != nil {
-			return last, readError(c.path, "look for holes in", err)
+			return readError(c.path, "look for holes in", err)
 		}
 		stop = min(stop, end)
 		if err := data(start, stop); err != nil {
-			return last, err
+			return err
 		}
-		off, last = stop, stop
+		off = stop
 	}
-	return last, nil
+	return nil
 }
 
 // span copies the bytes of [off, end).

@@ -17,10 +17,6 @@ import (
 // ownDir is the one name at the top of a source that stays out of the mirror: our snapshots are there.
 const ownDir = ".snapdiff"
 
-// subvolumeBit marks the key of a nested subvolume's placeholder, which is an empty directory in the mirror (see
-// diff.ChangeSet.Skipped).
-const subvolumeBit = 1 << 63
-
 // copyEntry is one name in a directory of the snapshot.
 type copyEntry struct {
 	name  string
@@ -66,7 +62,7 @@ func (f *firstCopy) copyDir(ctx context.Context, dir *copyDir) error {
 		return err
 	}
 	d.parts.Store(1)
-	if d.key.Ino&subvolumeBit == 0 {
+	if !d.key.IsPlaceholder() {
 		if dir.dirty {
 			if err := f.clear(ctx, dir.path); err != nil {
 				d.close()
@@ -250,8 +246,8 @@ func (f *firstCopy) completeDir(d *openCopy) error {
 	}
 	to := node{spot{d.dst, ".", d.path}, d.dst}
 	var err error
-	if d.key.Ino&subvolumeBit != 0 {
-		placeholder := unix.Stat_t{Mode: unix.S_IFDIR | 0o755}
+	if d.key.IsPlaceholder() {
+		placeholder := unix.Stat_t{Mode: diff.PlaceholderAttr.Mode}
 		err = setOwnModeAndTime(to, &placeholder)
 	} else {
 		err = copyAttributes(node{spot{d.src, ".", d.path}, d.src}, to, &d.stat)

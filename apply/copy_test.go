@@ -56,7 +56,7 @@ func copySource(t *testing.T) string {
 func inoKeys(_ string, ino uint64) (diff.Key, error) {
 	const emptySubvolume = 2 // BTRFS_EMPTY_SUBVOL_DIR_OBJECTID
 	if ino == emptySubvolume {
-		return diff.Key{Ino: 999 | subvolumeBit}, nil
+		return diff.PlaceholderKey(999), nil
 	}
 	return diff.Key{Ino: ino, Gen: 7}, nil
 }
@@ -80,6 +80,18 @@ func judgeCopy(t *testing.T, conn *sqlite.Conn, source, mirror string) {
 		sameHoles(t, filepath.Join(source, "every", name), filepath.Join(mirror, "every", name))
 	}
 	judgeNodes(t, conn, mirror)
+	judgeFull(t, source, mirror)
+}
+
+// judgeFull asks the full comparison.
+func judgeFull(t *testing.T, source, mirror string) {
+	t.Helper()
+	c, _, err := diff.Full(context.Background(), openRoot(t, mirror), openRoot(t, source), inoKeys, diff.FullOptions{Exclude: []string{ownDir}})
+	check(t, err)
+	if !c.Empty() {
+		c.Inodes.Ascend(func(in diff.Inode) bool { t.Errorf("compared in full: %+v", in); return true })
+		t.Errorf("compared in full: %d names came, %d went", c.Linked.Len(), c.Unlinked.Len())
+	}
 }
 
 // judgeNodes finds for each directory of the mirror one node, under its parent's.

@@ -85,11 +85,12 @@ func xattrs(path string) ([]Xattr, error) {
 	return list, nil
 }
 
-// copied tells which extended attributes belong to what a mirror must reproduce.
+// copied tells which extended attributes belong to what a mirror must reproduce. (XFS lists each ACL a second time, as
+// trusted.SGI_ACL_FILE or _DEFAULT.)
 func copied(name string) bool {
 	for _, ns := range []string{"user.", "trusted.", "security."} {
 		if strings.HasPrefix(name, ns) {
-			return true
+			return !strings.HasPrefix(name, "trusted.SGI_ACL_")
 		}
 	}
 	return name == "system.posix_acl_access" || name == "system.posix_acl_default"
