@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,9 +12,11 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/job"
 )
 
-// bench is one job on real filesystems.
+// jobBench is one job on real filesystems.
 type jobBench struct {
 	t                     *testing.T
 	fs                    string // the btrfs that holds the source
@@ -243,5 +246,41 @@ func TestDemo(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(os.TempDir(), "snapdiff-demo-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q %v", left, err)
+	}
+}
+
+// A run that is stopped by a signal, in the first copy and later, is finished by the next one, also when the source has
+// changed meanwhile.
+func TestStoppedRunIsFinished(t *testing.T) {
+	b := newJobBench(t, "")
+	b.snapdiff(0, "init")
+	for round := range 3 {
+		b.write(fmt.Sprintf("round%d/a", round), "again")
+		b.stopped()
+		b.write(fmt.Sprintf("round%d/b", round))
+		b.silent("run")
+		b.equal()
+		if n := b.snapshots(); n != 1 {
+			t.Errorf("round %d: %d snapshots are left, want the base alone", round, n)
+		}
+	}
+}
+
+// stopped makes a run that is stopped just before it changes the mirror.
+func (b *jobBench) stopped() {
+	b.t.Helper()
+	c, err := config.Load(b.config)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.t.Context())
+	defer cancel()
+	_, err = job.Run(ctx, c.Jobs[0], func(format string, _ ...any) {
+		if strings.HasPrefix(format, "first run") || strings.HasPrefix(format, "changed") {
+			cancel()
+		}
+	})
+	if statusOf(err) != 130 {
+		b.t.Fatalf("the stopped run says %v", err)
 	}
 }
