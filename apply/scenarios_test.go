@@ -34,6 +34,7 @@ var scenarios = []scenario{
 	{"chain", changes{Create("1", 1, 1), Create("2", 2, 2), Create("3", 3, 3)}, changes{Rename("3", "4"), Rename("2", "3"), Rename("1", "2")}},
 	{"cycle", changes{Create("1", 1, 1), Create("2", 2, 2), Create("3", 3, 3)}, changes{Rename("1", "t"), Rename("2", "1"), Rename("3", "2"), Rename("t", "3")}},
 	{"below its child", changes{Mkdir("a"), Mkdir("a/b"), Create("a/x", 1, 1), Create("a/b/y", 1, 2)}, changes{Rename("a/b", "b"), Rename("a", "b/a")}},
+	{"moved to the same path", changes{Mkdir("a"), Mkdir("b"), Create("a/x", 5000, 1), Mkdir("a/d")}, changes{Rename("a/x", "b/x"), Rename("a/d", "b/d"), Exchange("a", "b")}},
 	{"moved dir with changes", changes{Mkdir("a"), Mkdir("a/s"), Create("a/s/x", 9000, 1), Create("a/s/y", 1, 2)},
 		changes{Rename("a", "b"), Append("b/s/x", 10, 3), Remove("b/s/y"), Rename("b/s", "s"), Create("b/z", 1, 1)}},
 	{"replaced type", changes{Create("a", 5, 1), Mkdir("b"), Create("b/x", 1, 1), Symlink("t", "c"), Fifo("d")},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -346,10 +345,8 @@ func (c *comparer) differences(p pair, in *Inode) error {
 	if bx != nx {
 		in.What |= Xattrs
 	}
-	if !n.IsDir() && !slices.Equal(in.Paths, in.BasePaths) {
-		if err := c.links(p, in); err != nil {
-			return err
-		}
+	if !n.IsDir() && c.moved(in) {
+		in.What |= Links
 	}
 	if n.IsRegular() {
 		ranges, changed, err := c.content(p.num, p.base, p.next, in.BasePaths[0], in.Paths[0])
@@ -371,29 +368,21 @@ func (c *comparer) differences(p pair, in *Inode) error {
 	return nil
 }
 
-// links sets Links when names moved, not when only a directory above them did.
-func (c *comparer) links(p pair, in *Inode) error {
-	b, err := c.base.tree.Names(p.num)
-	if err != nil {
-		return err
+// moved tells whether any name of the inode went or came. Comparing paths would not do: names may have gone and come while
+// directories changed places so that the paths are the old ones, and paths differ where only a directory above moved.
+func (c *comparer) moved(in *Inode) bool {
+	if len(in.Paths) != len(in.BasePaths) { // one may have come out of an exclusion
+		return true
 	}
-	n, err := c.next.tree.Names(p.num)
-	if err != nil {
-		return err
-	}
-	order := func(x, y Ref) int {
-		if x.Parent != y.Parent {
-			if x.Parent < y.Parent {
-				return -1
-			}
-			return 1
+	for _, path := range in.BasePaths {
+		if n, ok := c.set.Unlinked.Get(Name{Path: path}); ok && n.Key == in.Key {
+			return true
 		}
-		return strings.Compare(x.Name, y.Name)
 	}
-	slices.SortFunc(b, order)
-	slices.SortFunc(n, order)
-	if len(in.Paths) != len(in.BasePaths) || !slices.Equal(b, n) { // one may have come out of an exclusion
-		in.What |= Links
+	for _, path := range in.Paths {
+		if n, ok := c.set.Linked.Get(Name{Path: path}); ok && n.Key == in.Key {
+			return true
+		}
 	}
-	return nil
+	return false
 }
