@@ -249,9 +249,9 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// A run that is stopped by a signal, in the first copy and later, is finished by the next one, also when the source has
-// changed meanwhile.
-func TestStoppedRunIsFinished(t *testing.T) {
+// After a run that a signal stopped before it changed the mirror, the next one gives an exact mirror and leaves no stray
+// snapshot, also when the source has changed meanwhile. (Cuts inside the phases are tested in apply.)
+func TestRunAfterAStoppedOne(t *testing.T) {
 	b := newJobBench(t, "")
 	b.snapdiff(0, "init")
 	for round := range 3 {
