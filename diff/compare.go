@@ -39,6 +39,7 @@ func Compare(ctx context.Context, base, next Tree, content Content, candidates [
 	}
 	slices.Sort(nums)
 	nums = slices.Compact(nums)
+	c.candidates = nums
 	var pairs []pair
 	for _, num := range nums {
 		p, err := c.pair(num)
@@ -54,7 +55,7 @@ func Compare(ctx context.Context, base, next Tree, content Content, candidates [
 			return nil, err
 		}
 	}
-	survivors, err := c.survivors(nums)
+	survivors, err := c.survivors()
 	if err != nil {
 		return nil, err
 	}
@@ -84,16 +85,17 @@ type comparer struct {
 	touched    map[uint64]bool // directories that lost or gained a name
 	subs       map[Key]string  // paths of the nested subvolumes that came
 	alive      []uint64        // inodes that lost a name and still have another
+	candidates []uint64        // ascending
 	set        *ChangeSet
 }
 
 // survivors are the inodes that lost a name and live on though they are no candidates: a directory that holds one of
 // their names went, unchanged, behind an exclusion.
-func (c *comparer) survivors(candidates []uint64) ([]pair, error) {
+func (c *comparer) survivors() ([]pair, error) {
 	slices.Sort(c.alive)
 	var pairs []pair
 	for _, num := range slices.Compact(c.alive) {
-		if _, ok := slices.BinarySearch(candidates, num); ok {
+		if _, ok := slices.BinarySearch(c.candidates, num); ok {
 			continue
 		}
 		p, err := c.pair(num)
@@ -187,7 +189,8 @@ func (c *comparer) sameChild(b, n Entry) (bool, error) {
 	if b.Ino != n.Ino || b.Sub != n.Sub || b.Type != n.Type {
 		return false, nil
 	}
-	if b.Sub {
+	// An inode made after the base is a candidate: any other number means what it meant.
+	if _, candidate := slices.BinarySearch(c.candidates, b.Ino); b.Sub || !candidate {
 		return true, nil
 	}
 	bk, err := c.base.key(b)
