@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 type snapdiff struct {
 	*bench
 	config, store string
+	dryRun        bool // the binary can find changes without applying them
 }
 
 func (s *snapdiff) name() string   { return "snapdiff run" }
@@ -22,6 +24,13 @@ func (s *snapdiff) prepare(target string) error {
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		return err
 	}
+	help, err := exec.Command(s.binary, "run", "--help").Output()
+	if err != nil {
+		return fmt.Errorf("%s run --help: %w", s.binary, err)
+	}
+	if s.dryRun = bytes.Contains(help, []byte("--dry-run")); !s.dryRun {
+		say("%s has no run --dry-run: finding the changes is measured for btrfs send alone", s.binary)
+	}
 	return command(s.binary, "--config", s.config, "init")
 }
 
@@ -30,9 +39,15 @@ func (s *snapdiff) command(args ...string) *exec.Cmd {
 }
 func (s *snapdiff) first() *exec.Cmd                  { return s.command("run") }
 func (s *snapdiff) incremental(_, _ string) *exec.Cmd { return s.command("run") }
-func (s *snapdiff) find(_, _ string) *exec.Cmd        { return s.command("run", "--dry-run") }
 func (s *snapdiff) idle(string) *exec.Cmd             { return s.command("run") }
 func (s *snapdiff) copyOf(string) string              { return filepath.Join(s.store, "tree") }
+
+func (s *snapdiff) find(_, _ string) *exec.Cmd {
+	if !s.dryRun {
+		return nil
+	}
+	return s.command("run", "--dry-run")
+}
 
 // rsync walks both sides.
 type rsync struct {
