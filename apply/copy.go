@@ -73,7 +73,7 @@ type markedDir struct {
 // badEntry is a name that the mirror lacks, or has not with all its attributes.
 type badEntry struct {
 	path string
-	ino  uint64
+	key  diff.Key
 	err  error
 }
 

@@ -67,8 +67,8 @@ func (c catalogMarks) mark(batch copyBatch) (err error) {
 		}
 	}
 	for _, b := range batch.bad {
-		err := sqlitex.Execute(c.conn, `INSERT OR REPLACE INTO pending(path, ino, gen, reason) VALUES (?, ?, 0, ?)`,
-			&sqlitex.ExecOptions{Args: []any{[]byte(b.path), int64(b.ino), b.err.Error()}})
+		err := sqlitex.Execute(c.conn, `INSERT OR REPLACE INTO pending(path, ino, gen, reason) VALUES (?, ?, ?, ?)`,
+			&sqlitex.ExecOptions{Args: []any{[]byte(b.path), int64(b.key.Ino), int64(b.key.Gen), b.err.Error()}})
 		if err != nil {
 			return catalogError("mark a batch", err)
 		}

@@ -45,13 +45,17 @@ func (d *openCopy) close() {
 }
 
 // addBad keeps an error that concerns one name; any other is given back.
-func (d *openCopy) addBad(path string, ino uint64, err error) error {
+func (f *firstCopy) addBad(d *openCopy, path string, ino uint64, err error) error {
 	if err == nil || !IsBadFile(err) {
 		return err
 	}
+	key, keyErr := f.keys(path, ino)
+	if keyErr != nil {
+		key = diff.Key{Ino: ino} // the path is what counts
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bad = append(d.bad, badEntry{path, ino, err})
+	d.bad = append(d.bad, badEntry{path, key, err})
 	return nil
 }
 
@@ -119,7 +123,7 @@ func (f *firstCopy) list(ctx context.Context, d *openCopy) error {
 	if failed != nil {
 		return failed
 	}
-	if err = d.addBad(d.path, d.stat.Ino, readError(d.path, "list the directory", err)); err != nil {
+	if err = f.addBad(d, d.path, d.stat.Ino, readError(d.path, "list the directory", err)); err != nil {
 		return err
 	}
 	return f.copyEntries(ctx, d, part)
@@ -142,7 +146,7 @@ func (f *firstCopy) copyEntries(ctx context.Context, d *openCopy, part []copyEnt
 		if st.Ino == 0 {
 			st.Ino = e.ino
 		}
-		if err := d.addBad(path, st.Ino, err); err != nil {
+		if err := f.addBad(d, path, st.Ino, err); err != nil {
 			return err
 		}
 	}
@@ -252,7 +256,7 @@ func (f *firstCopy) completeDir(d *openCopy) error {
 	} else {
 		err = copyAttributes(node{spot{d.src, ".", d.path}, d.src}, to, &d.stat)
 	}
-	if err := d.addBad(d.path, d.stat.Ino, err); err != nil {
+	if err := f.addBad(d, d.path, d.stat.Ino, err); err != nil {
 		return err
 	}
 	f.counts.Dirs.Add(1)

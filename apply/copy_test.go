@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
@@ -16,20 +17,17 @@ import (
 
 	"snapdiff/apply/applytest"
 	"snapdiff/diff"
+	"snapdiff/snapshot"
 )
 
-// copyCatalog opens a catalog with the tables that a first copy writes.
+// copyCatalog makes a catalog that is nobody else's.
 func copyCatalog(t *testing.T) *sqlite.Conn {
 	t.Helper()
-	conn, err := sqlite.OpenConn(filepath.Join(t.TempDir(), "catalog.db"))
+	path := filepath.Join(t.TempDir(), "catalog.db")
+	check(t, createCatalog(path))
+	conn, err := openCatalog(path)
 	check(t, err)
 	t.Cleanup(func() { conn.Close() })
-	check(t, sqlitex.ExecuteScript(conn, `
-		CREATE TABLE nodes(id INTEGER PRIMARY KEY, ino INTEGER, gen INTEGER, parent INTEGER, name BLOB, type INTEGER, alive INTEGER);
-		CREATE UNIQUE INDEX node_key ON nodes(ino, gen) WHERE alive;
-		CREATE INDEX node_name ON nodes(parent, name) WHERE alive AND type = 16384;
-		CREATE TABLE copied(path BLOB PRIMARY KEY);
-		CREATE TABLE pending(path BLOB PRIMARY KEY, ino INTEGER, gen INTEGER, reason TEXT);`, nil))
 	return conn
 }
 
@@ -67,18 +65,10 @@ func newFirstCopy(t *testing.T, conn *sqlite.Conn, source, mirror string) *first
 	return &firstCopy{next: next, mirror: to, keys: inoKeys, marks: catalogMarks{conn}}
 }
 
-// judgeCopy compares by rsync, with the placeholders of nested subvolumes aside, and the nodes with the directories.
+// judgeCopy compares the mirror with the snapshot, and the nodes with the directories.
 func judgeCopy(t *testing.T, conn *sqlite.Conn, source, mirror string) {
 	t.Helper()
-	var st unix.Stat_t
-	check(t, unix.Lstat(filepath.Join(mirror, "e/nested"), &st))
-	if st.Mode != unix.S_IFDIR|0o755 || st.Mtim.Nano() != 0 {
-		t.Errorf("placeholder: %+v", st)
-	}
-	rsyncJudge(t, source, mirror, "--exclude=/e/nested")
-	for _, name := range names(t, filepath.Join(source, "every")) {
-		sameHoles(t, filepath.Join(source, "every", name), filepath.Join(mirror, "every", name))
-	}
+	applytest.Judge(t, source, mirror)
 	judgeNodes(t, conn, mirror)
 	judgeFull(t, source, mirror)
 }
@@ -201,7 +191,7 @@ func TestFirstCopyCutOffAtEachStep(t *testing.T) {
 			}
 		}
 		check(t, newFirstCopy(t, conn, source, tree).run(context.Background()))
-		judgeSmall(t, conn, source, tree)
+		judgeCopy(t, conn, source, tree)
 		if t.Failed() {
 			t.Fatalf("after a cut at step %d", n)
 		}
@@ -209,20 +199,6 @@ func TestFirstCopyCutOffAtEachStep(t *testing.T) {
 			return
 		}
 	}
-}
-
-func judgeSmall(t *testing.T, conn *sqlite.Conn, source, mirror string) {
-	t.Helper()
-	rsyncJudge(t, source, mirror, "--exclude=/e/nested")
-	for _, pair := range [][2]string{{"a/f", "c/f"}, {"a/b/g", "c/g"}, {"c/g", "g"}} {
-		var a, b unix.Stat_t
-		check(t, unix.Lstat(filepath.Join(mirror, pair[0]), &a))
-		check(t, unix.Lstat(filepath.Join(mirror, pair[1]), &b))
-		if a.Ino != b.Ino {
-			t.Errorf("%v are two inodes", pair)
-		}
-	}
-	judgeNodes(t, conn, mirror)
 }
 
 // Cancelled, a copy marks what is complete and goes on later.
@@ -261,7 +237,11 @@ func TestFirstCopyWithBadFiles(t *testing.T) {
 		if f.counts.Files.Load() != 1 {
 			t.Errorf("%d files were counted", f.counts.Files.Load())
 		}
-		rsyncJudge(t, top, mirror, "--exclude=/d/bad", "--exclude=/other")
+		wrong, err := applytest.Differences(top, mirror)
+		check(t, err)
+		if len(wrong) != 2 {
+			t.Errorf("differences: %q", wrong)
+		}
 	}
 }
 
@@ -281,5 +261,96 @@ func TestFirstCopyDiskFull(t *testing.T) {
 	}
 	check(t, os.Remove(filepath.Join(mirror, "ballast")))
 	check(t, newFirstCopy(t, conn, top, tree).run(context.Background()))
-	rsyncJudge(t, top, tree)
+	applytest.Judge(t, top, tree)
+}
+
+// newCopyStore makes and opens a store. It may be closed before the test ends.
+func newCopyStore(t *testing.T, dir string) *Store {
+	t.Helper()
+	check(t, Init(dir))
+	s, err := Open(dir)
+	check(t, err)
+	return s
+}
+
+// copyOf is a first copy as the store makes it.
+func copyOf(t *testing.T, source string) Copy {
+	t.Helper()
+	return Copy{
+		Next: openRoot(t, source), Keys: inoKeys,
+		Mark: snapshot.Mark{Kind: "btrfs", Source: "source", ID: "snapshot", Taken: time.Unix(1_700_000_000, 0).UTC()},
+	}
+}
+
+func TestStoreFirstCopy(t *testing.T) {
+	applytest.NeedRoot(t)
+	source, dir := copySource(t), filepath.Join(applytest.Mount(t, applytest.XFS), "store")
+	s := newCopyStore(t, dir)
+	defer s.Close()
+	result, err := s.FirstCopy(context.Background(), copyOf(t, source), Options{})
+	check(t, err)
+	judgeCopy(t, s.conn, source, filepath.Join(s.path, "tree"))
+	last, cut, err := s.Last()
+	check(t, err)
+	if last == nil || last.ID != result.Run || last.How != "first" || last.Mark.ID != "snapshot" || last.Counts != result.Counts {
+		t.Errorf("run %+v, result %+v", last, result)
+	}
+	if cut != nil {
+		t.Errorf("unfinished: %+v", cut)
+	}
+	_, err = s.FirstCopy(context.Background(), copyOf(t, source), Options{})
+	if !errors.Is(err, ErrNotFirst) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What a stranger put into the mirror is not cleared away.
+func TestStoreFirstCopyWantsAnEmptyMirror(t *testing.T) {
+	applytest.NeedRoot(t)
+	source, dir := smallSource(t), filepath.Join(t.TempDir(), "store")
+	s := newCopyStore(t, dir)
+	defer s.Close()
+	check(t, os.WriteFile(filepath.Join(filepath.Join(s.path, "tree"), "precious"), nil, 0o600))
+	_, err := s.FirstCopy(context.Background(), copyOf(t, source), Options{})
+	if !errors.Is(err, ErrNotFirst) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Cut off at any step, commit included, the copy goes on; with another snapshot it starts over.
+func TestStoreFirstCopyCutOff(t *testing.T) {
+	applytest.NeedRoot(t)
+	source, mirror := smallSource(t), applytest.Mount(t, applytest.Ext4)
+	other := filepath.Join(filepath.Dir(source), "other")
+	shell(t, filepath.Dir(source), "rm -r source/a/b; echo new > source/new; btrfs subvolume snapshot -r source other >/dev/null")
+	for n, killed := int64(1), true; killed; n++ {
+		dir := filepath.Join(mirror, fmt.Sprint(n))
+		s := newCopyStore(t, dir)
+		killed = false
+		steps := int64(0)
+		step := func(string) error {
+			if steps++; steps == n {
+				killed = true
+				return errKill
+			}
+			return nil
+		}
+		if _, err := s.FirstCopy(context.Background(), copyOf(t, source), Options{Workers: 1, Step: step}); killed && !errors.Is(err, errKill) {
+			t.Fatalf("step %d: %v", n, err)
+		}
+		check(t, s.Close())
+		s, err := Open(dir)
+		check(t, err)
+		if killed {
+			again := copyOf(t, source)
+			if n%2 == 0 {
+				again = copyOf(t, other)
+				again.Mark.ID = "other"
+			}
+			_, err = s.FirstCopy(context.Background(), again, Options{})
+			check(t, err)
+			judgeCopy(t, s.conn, again.Next.Path(), filepath.Join(s.path, "tree"))
+		}
+		check(t, s.Close())
+	}
 }
