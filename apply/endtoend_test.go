@@ -207,6 +207,25 @@ func TestRandomRounds(t *testing.T) {
 	for range rounds {
 		k.randomRound(r, each)
 	}
+	k.judgePast()
+}
+
+// judgePast restores every restore point and judges it by its snapshot.
+func (k *keeper) judgePast() {
+	k.Helper()
+	for run := 1; run <= k.taken; run++ {
+		view, err := apply.OpenView(k.store, "", int64(run))
+		k.must(err)
+		to := filepath.Join(filepath.Dir(k.store), fmt.Sprintf("restored%d", run))
+		_, err = view.Restore(context.Background(), "", to)
+		view.Close()
+		k.must(err)
+		lines, err := Differences(filepath.Join(k.snaps, fmt.Sprintf("snapdiff-%d", run)), to)
+		k.must(err)
+		for _, line := range lines {
+			k.Errorf("r%d restored: %s", run, line)
+		}
+	}
 }
 
 // randomRound does one round; if it fails, the changes are printed.
