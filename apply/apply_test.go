@@ -124,6 +124,18 @@ func (r *rig) judge() {
 	if err != nil || len(left) > 0 {
 		r.t.Errorf("left in stage: %v %v", left, err)
 	}
+	s, err := apply.Open(r.store)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer s.Close()
+	wrong, err := s.CheckCatalog()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, w := range wrong[:min(len(wrong), 10)] {
+		r.t.Errorf("catalog: %s", w)
+	}
 }
 
 func same(t *testing.T, want, got string) {

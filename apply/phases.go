@@ -26,16 +26,17 @@ import (
 //     After a cut a name proves nothing about content: all contents are built again.
 //  3. Finish sets metadata of what was kept, and of directories last, because all before it moved their times.
 type execution struct {
-	ctx      context.Context
-	s        *Store
-	run      int64
-	plan     *plan
-	next     *beneath.Root
-	build    *builder
-	opts     Options
-	nodes    map[diff.Key]int64 // of what the run changes or removes
-	linked   map[string]bool    // paths that Attach fills
-	attached bool               // Attach was done in this attempt
+	ctx     context.Context
+	s       *Store
+	run     int64
+	plan    *plan
+	next    *beneath.Root
+	build   *builder
+	opts    Options
+	nodes   map[diff.Key]int64 // of what the run changes or removes
+	linked  map[string]bool    // paths that Attach fills
+	resumed bool               // an earlier attempt may have begun what this one does
+	stands  map[string]bool    // paths of nested subvolumes' placeholders
 
 	mu       sync.Mutex
 	problems []Problem
@@ -43,9 +44,12 @@ type execution struct {
 }
 
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
-	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(), opts: opts, nodes: map[diff.Key]int64{}, linked: map[string]bool{}}
+	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(), opts: opts, nodes: map[diff.Key]int64{}, linked: map[string]bool{}, stands: map[string]bool{}}
 	for _, n := range p.Linked {
 		x.linked[n.Path] = true
+		if n.Key.IsPlaceholder() {
+			x.stands[n.Path] = true
+		}
 	}
 	err := s.query(`SELECT n.id, n.ino, n.gen FROM versions v JOIN nodes n ON n.id = v.node WHERE v.run = ? AND n.alive`, func(row *sqlite.Stmt) error {
 		x.nodes[diff.Key{Ino: uint64(row.ColumnInt64(1)), Gen: uint64(row.ColumnInt64(2))}] = row.ColumnInt64(0)
@@ -78,6 +82,12 @@ func (x *execution) warn(format string, args ...any) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.warnings = append(x.warnings, fmt.Sprintf(format, args...))
+}
+
+func (x *execution) problem(k diff.Key, path string, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.problems = append(x.problems, Problem{Path: path, Key: k, Err: err})
 }
 
 func exists(r *beneath.Root, path string) (bool, error) {
@@ -128,7 +138,6 @@ func (x *execution) detach() error {
 }
 
 func (x *execution) attach() error {
-	x.attached = true
 	for _, n := range x.plan.Linked {
 		if n.Type != unix.S_IFDIR {
 			continue
@@ -167,23 +176,53 @@ func (x *execution) attach() error {
 
 // notePending keeps what could not be copied, for the case that this attempt is cut off before its commit.
 func (x *execution) notePending() error {
+	lost, err := x.notInHistory()
+	if err != nil {
+		return err
+	}
 	return x.s.transaction("note what could not be copied", func() error {
-		if err := x.s.exec(`DELETE FROM pending`); err != nil {
+		if err := x.s.replacePending(x.plan, x.problems); err != nil {
 			return err
 		}
-		for _, b := range x.problems {
-			if err := x.s.exec(`INSERT OR REPLACE INTO pending(path, ino, gen, reason) VALUES (?, ?, ?, ?)`, []byte(b.Path), int64(b.Key.Ino), int64(b.Key.Gen), b.Err.Error()); err != nil {
+		for _, id := range lost {
+			if err := x.s.exec(`UPDATE versions SET content = ? WHERE node = ? AND run = ?`, contentLater, id, x.run); err != nil {
 				return err
-			}
-			// The old version stays where it is: what it was has no content of its own in history.
-			if id := x.nodes[b.Key]; id != 0 {
-				if err := x.s.exec(`UPDATE versions SET content = ? WHERE node = ? AND run = ?`, contentLater, id, x.run); err != nil {
-					return err
-				}
 			}
 		}
 		return nil
 	})
+}
+
+// notInHistory are the nodes whose old contents did not get into history: could not be replaced (the old version stays in
+// the mirror), or was not in the mirror.
+func (x *execution) notInHistory() (nodes []int64, err error) {
+	look := func(k diff.Key, path string) error {
+		ok, err := exists(x.s.history_, x.grave(k))
+		if err != nil || ok {
+			return err
+		}
+		nodes = append(nodes, x.nodes[k])
+		in, err := exists(x.s.tree, path)
+		if err == nil && !in {
+			x.warn("%q was not in the mirror, though no run removed it: earlier restore points lack its contents", path)
+		}
+		return err
+	}
+	for _, in := range x.plan.Inodes {
+		if in.What&diff.Data != 0 && in.What&diff.New == 0 && !in.Attr.IsDir() {
+			if err := look(in.Key, in.Paths[0]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, g := range x.plan.Gone {
+		if !g.BaseAttr.IsDir() {
+			if err := look(g.Key, oldName(g.Key)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nodes, nil
 }
 
 func (x *execution) attachDir(n diff.Name) error {
@@ -194,7 +233,7 @@ func (x *execution) attachDir(n diff.Name) error {
 	if err != nil {
 		return err
 	}
-	if err := x.clear(n.Path, !moved); err != nil {
+	if err := x.clear(n.Path, !moved && x.resumed); err != nil {
 		return err
 	}
 	if moved {
@@ -242,9 +281,7 @@ func (x *execution) attachInode(in *diff.Inode) error {
 		if !IsBadFile(err) {
 			return err
 		}
-		x.mu.Lock()
-		x.problems = append(x.problems, Problem{Path: in.Paths[0], Key: in.Key, Err: err})
-		x.mu.Unlock()
+		x.problem(in.Key, in.Paths[0], err)
 		if in.What&diff.New != 0 {
 			return nil
 		}
@@ -272,37 +309,56 @@ func (x *execution) rebuild(in *diff.Inode) error {
 	if err := x.keep(in, old, inStage); err != nil {
 		return err
 	}
+	return x.place(in, tmp, x.resumed)
+}
+
+// place puts what was built in stage at all the inode's names. A name that cannot be given (more of them than the
+// filesystem allows, say) is noted and left as it is. replace: names that come may be filled by an earlier attempt.
+func (x *execution) place(in *diff.Inode, tmp string, replace bool) error {
 	for i, p := range in.Paths {
 		if err := x.at("attach"); err != nil {
 			return err
 		}
 		from := tmp
+		var err error
 		if i < len(in.Paths)-1 {
 			from = tmp + "-link"
 			if err := ignoreMissing(x.s.stage.Unlink(from)); err != nil {
 				return err
 			}
-			if err := beneath.Link(x.s.stage, tmp, x.s.stage, from); err != nil {
-				return err
-			}
+			err = writeError(p, "link", beneath.Link(x.s.stage, tmp, x.s.stage, from))
 		}
-		if err := x.put(from, p); err != nil {
+		if err == nil {
+			err = x.put(from, p, x.linked[p] && !replace)
+		}
+		if err == nil {
+			continue
+		}
+		if !IsBadFile(err) {
+			return err
+		}
+		x.problem(in.Key, p, err)
+		if err := ignoreMissing(x.s.stage.Unlink(from)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// put renames what is in stage over a name of the mirror.
-func (x *execution) put(from, path string) error {
-	err := beneath.Rename(x.s.stage, from, x.s.tree, path, 0)
+// put renames what is in stage to a name of the mirror. free: it should be free; what somebody else put there is kept.
+func (x *execution) put(from, path string, free bool) error {
+	var flags uint
+	if free {
+		flags = unix.RENAME_NOREPLACE
+	}
+	err := beneath.Rename(x.s.stage, from, x.s.tree, path, flags)
 	if errors.Is(err, syscall.EISDIR) || errors.Is(err, fs.ErrExist) {
 		if err := x.clear(path, false); err != nil {
 			return err
 		}
 		err = beneath.Rename(x.s.stage, from, x.s.tree, path, 0)
 	}
-	return err
+	return writeError(path, "put in its place", err)
 }
 
 // oldPlace is where the inode's former content is: in stage, in history after a cut, or at a name that stayed.
@@ -396,10 +452,8 @@ func (x *execution) placed(in *diff.Inode) (*place, error) {
 			return &place{x.s.tree, p}, err
 		}
 	}
-	x.warn("%q is not in the mirror, though no run removed it: it is copied again by the next full comparison", in.Paths[0])
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.problems = append(x.problems, Problem{Path: in.Paths[0], Key: in.Key, Err: errors.New("missing from the mirror")})
+	x.warn("%q is not in the mirror, though no run removed it: it is copied again by the next run", in.Paths[0])
+	x.problem(in.Key, in.Paths[0], errors.New("missing from the mirror"))
 	return nil, nil
 }
 
@@ -443,7 +497,7 @@ func (x *execution) finish() error {
 		if in.What&(diff.New|diff.Data) != 0 || in.What&(diff.Meta|diff.Xattrs) == 0 {
 			continue
 		}
-		if err := x.setMeta(in.Key, in.Paths[0]); err != nil {
+		if err := x.setFileMeta(in); err != nil {
 			return err
 		}
 	}
@@ -462,6 +516,34 @@ func (x *execution) finish() error {
 	return nil
 }
 
+// setFileMeta sets metadata in place, unless the inode also lives in history: then it is replaced.
+func (x *execution) setFileMeta(in *diff.Inode) error {
+	st, err := x.s.tree.Lstat(in.Paths[0])
+	if missing(err) {
+		x.problem(in.Key, in.Paths[0], errors.New("missing from the mirror"))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if uint64(st.Nlink) <= uint64(len(in.Paths)) {
+		return x.setMeta(in.Key, in.Paths[0])
+	}
+	if err := x.at("build"); err != nil {
+		return err
+	}
+	tmp := newName(in.Key)
+	_, err = x.build.build(place{x.next, in.Paths[0]}, place{x.s.stage, tmp}, nil, nil)
+	if err == nil {
+		err = x.place(in, tmp, true)
+	}
+	if IsBadFile(err) {
+		x.problem(in.Key, in.Paths[0], err)
+		return nil
+	}
+	return err
+}
+
 func (x *execution) setMeta(k diff.Key, path string) error {
 	if err := x.ctx.Err(); err != nil {
 		return err
@@ -469,24 +551,20 @@ func (x *execution) setMeta(k diff.Key, path string) error {
 	if err := x.at("metadata"); err != nil {
 		return err
 	}
-	if x.placeholder(path) {
+	if x.stands[path] {
 		return x.setPlaceholder(path)
 	}
 	err := x.build.applyMeta(place{x.next, path}, place{x.s.tree, path})
 	if IsBadFile(err) {
-		x.problems = append(x.problems, Problem{Path: path, Key: k, Err: err})
+		if k == (diff.Key{}) { // a directory: its number will do, see Store.Pending
+			if st, err := x.next.Lstat(path); err == nil {
+				k.Ino = st.Ino
+			}
+		}
+		x.problem(k, path, err)
 		return nil
 	}
 	return err
-}
-
-func (x *execution) placeholder(path string) bool {
-	for _, n := range x.plan.Linked {
-		if n.Path == path {
-			return n.Key.IsPlaceholder()
-		}
-	}
-	return false
 }
 
 // setPlaceholder gives the stand-in of a nested subvolume fixed attributes: those in the snapshot are invented.
@@ -508,16 +586,7 @@ func (x *execution) unlinkedParents(dirs map[string]bool) error {
 	for _, g := range x.plan.Gone {
 		gone[g.Key] = true
 	}
-	moved := map[string]string{} // base path of a directory -> path now
-	at := map[diff.Key]string{}
-	for _, n := range x.plan.Linked {
-		at[n.Key] = n.Path
-	}
-	for _, n := range x.plan.Unlinked {
-		if to, ok := at[n.Key]; ok && n.Type == unix.S_IFDIR {
-			moved[n.Path] = to
-		}
-	}
+	moved := movedDirs(x.plan)
 	for _, n := range x.plan.Unlinked {
 		if gone[n.Parent] {
 			continue

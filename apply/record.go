@@ -39,7 +39,7 @@ func (r *recorder) record() error {
 			continue
 		}
 		content := contentLater
-		if in.What&diff.Data != 0 {
+		if in.What&diff.Data != 0 && !in.Attr.IsDir() {
 			content = contentObject
 		}
 		if err := r.version(in.Key, in.BaseAttr, in.BasePaths, content); err != nil {
@@ -219,18 +219,19 @@ func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string
 	if err := s.commitFiles(p); err != nil {
 		return err
 	}
-	if err := s.exec(`DELETE FROM pending`); err != nil {
+	// Attach has put its own problems on the list already; here come those of Finish too.
+	if err := s.addPending(problems); err != nil {
 		return err
 	}
-	for _, b := range problems {
-		if err := s.exec(`INSERT OR REPLACE INTO pending(path, ino, gen, reason) VALUES (?, ?, ?, ?)`, []byte(b.Path), int64(b.Key.Ino), int64(b.Key.Gen), b.Err.Error()); err != nil {
-			return err
-		}
+	incomplete := 0
+	err := s.query(`SELECT count(*) FROM pending`, func(row *sqlite.Stmt) error { incomplete = row.ColumnInt(0); return nil })
+	if err != nil {
+		return err
 	}
 	if err := s.exec(`DELETE FROM plans WHERE run = ?`, run); err != nil {
 		return err
 	}
-	return s.endRun(run, p.counts(), len(problems), warnings)
+	return s.endRun(run, p.counts(), incomplete, warnings)
 }
 
 // commitDirs gives new directories their nodes and moved ones their place. Two may have swapped names: all leave first.

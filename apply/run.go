@@ -58,6 +58,12 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		return nil, err
 	}
 	p := newPlan(run.Changes)
+	p.Full = run.Rekey != nil
+	if !p.Full {
+		if err := s.reconsider(p); err != nil {
+			return nil, fmt.Errorf("looking at what earlier runs could not copy: %w", err)
+		}
+	}
 	data, err := p.encode()
 	if err != nil {
 		return nil, fmt.Errorf("recording the plan: %w", err)
@@ -82,7 +88,11 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.goOn(ctx, id, Recorded, p, run.Next, opts)
+	res, err := s.goOn(ctx, id, Recorded, false, p, run.Next, opts)
+	if res != nil {
+		res.How, res.Reason = run.How, run.Reason
+	}
+	return res, err
 }
 
 // Resume finishes a run that was cut off, from its recorded plan. next is its new snapshot.
@@ -91,7 +101,7 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opt
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.goOn(ctx, run.ID, run.State, p, next, opts)
+	res, err := s.goOn(ctx, run.ID, run.State, true, p, next, opts)
 	if res != nil {
 		res.How, res.Reason = run.How, run.Reason
 	}
@@ -100,11 +110,12 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opt
 
 // goOn does the phases that follow the state. Each is closed by a sync of the mirror's filesystem and then a durable
 // mark; each can be done again from its beginning.
-func (s *Store) goOn(ctx context.Context, id int64, state string, p *plan, next *beneath.Root, opts Options) (*Result, error) {
+func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, p *plan, next *beneath.Root, opts Options) (*Result, error) {
 	x, err := newExecution(ctx, s, id, p, next, opts)
 	if err != nil {
 		return nil, err
 	}
+	x.resumed = resumed
 	phases := []struct {
 		from, to string
 		do       func() error
@@ -141,24 +152,14 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, p *plan, next 
 	if err := x.at("commit"); err != nil {
 		return nil, err
 	}
-	// What an earlier attempt could not copy is known only if it is tried here: a resumed run attaches anew or has kept it.
-	problems, err := s.mergePending(x)
+	if err := s.transaction("commit the run", func() error { return s.commit(id, p, x.problems, x.warnings) }); err != nil {
+		return nil, err
+	}
+	problems, err := s.Pending()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.transaction("commit the run", func() error { return s.commit(id, p, problems, x.warnings) }); err != nil {
-		return nil, err
-	}
 	return &Result{Run: id, Counts: p.counts(), Incomplete: problems, Warnings: x.warnings}, nil
-}
-
-// mergePending joins what this attempt could not copy with what an attempt that was cut off after Attach had noted.
-func (s *Store) mergePending(x *execution) ([]Problem, error) {
-	if x.attached {
-		return x.problems, nil
-	}
-	old, err := s.Pending()
-	return append(x.problems, old...), err
 }
 
 // Pending are the files that the mirror lacks or holds in an old version; diff is to report them again.
@@ -171,53 +172,4 @@ func (s *Store) Pending() (out []Problem, err error) {
 		return nil
 	})
 	return out, catalogError("read what is to be tried again", err)
-}
-
-// rekey gives every live node the key that a full comparison found for it. Keys may swap: all leave first.
-func (s *Store) rekey(keyOf func(path string) (diff.Key, error)) error {
-	type live struct {
-		id   int64
-		path string
-	}
-	var all []live
-	dirs := map[int64]string{rootNode: ""}
-	queue := []int64{rootNode}
-	for len(queue) > 0 {
-		dir := queue[0]
-		queue = queue[1:]
-		all = append(all, live{dir, dirs[dir]})
-		err := s.query(`SELECT id, name FROM nodes WHERE parent = ? AND alive AND type = 16384`, func(row *sqlite.Stmt) error {
-			id := row.ColumnInt64(0)
-			dirs[id] = join(dirs[dir], columnBytes(row, 1))
-			queue = append(queue, id)
-			return nil
-		}, dir)
-		if err != nil {
-			return err
-		}
-	}
-	seen := map[int64]bool{}
-	err := s.query(`SELECT node, dir, name FROM names`, func(row *sqlite.Stmt) error {
-		if id := row.ColumnInt64(0); !seen[id] {
-			seen[id] = true
-			all = append(all, live{id, join(dirs[row.ColumnInt64(1)], columnBytes(row, 2))})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if err := s.exec(`UPDATE nodes SET ino = -1, gen = id WHERE alive`); err != nil {
-		return err
-	}
-	for _, l := range all {
-		k, err := keyOf(l.path)
-		if err != nil {
-			return fmt.Errorf("finding %q again: %w", l.path, err)
-		}
-		if err := s.exec(`UPDATE nodes SET ino = ?, gen = ? WHERE id = ?`, int64(k.Ino), int64(k.Gen), l.id); err != nil {
-			return err
-		}
-	}
-	return nil
 }

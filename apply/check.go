@@ -1,0 +1,187 @@
+package apply
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+)
+
+// CheckCatalog looks whether catalog, mirror and history fit together, as they must whenever no run is unfinished. Each
+// string is one thing that is wrong; nil when all is well. It reads the whole mirror: for tests and for doubts.
+//
+//   - Every directory of the mirror has a live node at its place, and every live directory node a directory.
+//   - Every name in names is in the mirror, all names of one node are one inode, and that inode has no other names but in
+//     history.
+//   - Every object that a row needs is in history, and nothing else is.
+//   - Nothing is left in stage, in plans and in copied.
+func (s *Store) CheckCatalog() (wrong []string, err error) {
+	c := &catalogCheck{s: s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
+	for _, step := range []func() error{c.leftOvers, c.history, c.directories, c.names} {
+		if err := step(); err != nil {
+			return c.wrong, err
+		}
+	}
+	return c.wrong, nil
+}
+
+type catalogCheck struct {
+	s         *Store
+	wrong     []string
+	dirs      map[int64]string // live directories by node
+	inHistory map[uint64]int   // names in history by inode number
+}
+
+func (c *catalogCheck) fault(format string, args ...any) {
+	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
+}
+
+func (c *catalogCheck) leftOvers() error {
+	for _, table := range []string{"plans", "copied"} {
+		err := c.s.query(`SELECT count(*) FROM `+table, func(row *sqlite.Stmt) error {
+			if n := row.ColumnInt64(0); n > 0 {
+				c.fault("%d rows are left in %s", n, table)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return c.s.stage.ReadDir("", func(name string, _ uint8, _ uint64) error {
+		c.fault("%s is left in stage", name)
+		return nil
+	})
+}
+
+// history compares the objects in history with the versions that need them.
+func (c *catalogCheck) history() error {
+	needed := map[string]bool{}
+	err := c.s.query(`SELECT run, node FROM versions WHERE content = 1`, func(row *sqlite.Stmt) error {
+		needed[fmt.Sprintf("r%d/%d", row.ColumnInt64(0), row.ColumnInt64(1))] = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var runs []string
+	err = c.s.history_.ReadDir("", func(name string, _ uint8, _ uint64) error { runs = append(runs, name); return nil })
+	if err != nil {
+		return err
+	}
+	for _, run := range runs {
+		err := c.s.history_.ReadDir(run, func(name string, _ uint8, ino uint64) error {
+			if _, err := strconv.ParseInt(name, 10, 64); err != nil {
+				if name != "manifest" && !strings.HasPrefix(name, "foreign-") {
+					c.fault("history/%s/%s is not ours", run, name)
+				}
+				return nil
+			}
+			if !needed[run+"/"+name] {
+				c.fault("history/%s/%s is needed by no version", run, name)
+			}
+			delete(needed, run+"/"+name)
+			c.inHistory[ino]++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for name := range needed {
+		c.fault("history/%s is missing", name)
+	}
+	return nil
+}
+
+// directories goes down the mirror and the nodes together.
+func (c *catalogCheck) directories() error {
+	queue := []int64{rootNode}
+	c.dirs[rootNode] = ""
+	for len(queue) > 0 {
+		node := queue[0]
+		queue = queue[1:]
+		nodes := map[string]int64{}
+		err := c.s.query(`SELECT id, name FROM nodes WHERE parent = ? AND alive AND type = 16384`, func(row *sqlite.Stmt) error {
+			nodes[columnBytes(row, 1)] = row.ColumnInt64(0)
+			return nil
+		}, node)
+		if err != nil {
+			return err
+		}
+		path := c.dirs[node]
+		err = c.s.tree.ReadDir(path, func(name string, dtype uint8, _ uint64) error {
+			id, ok := nodes[name]
+			switch {
+			case dtype != unix.DT_DIR:
+				return nil
+			case !ok:
+				c.fault("directory %q has no node", join(path, name))
+				return nil
+			}
+			delete(nodes, name)
+			c.dirs[id] = join(path, name)
+			queue = append(queue, id)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for name, id := range nodes {
+			c.fault("node %d says that there is a directory %q", id, join(path, name))
+		}
+	}
+	return c.s.query(`SELECT id FROM nodes WHERE alive AND type = 16384`, func(row *sqlite.Stmt) error {
+		if _, ok := c.dirs[row.ColumnInt64(0)]; !ok {
+			c.fault("the directory of live node %d hangs nowhere", row.ColumnInt64(0))
+		}
+		return nil
+	})
+}
+
+// names compares the names of files that have a node with the mirror.
+func (c *catalogCheck) names() error {
+	type file struct {
+		stat  unix.Stat_t
+		path  string
+		names uint64
+	}
+	files := map[int64]*file{}
+	err := c.s.query(`SELECT m.dir, m.name, m.node, n.alive FROM names m LEFT JOIN nodes n ON n.id = m.node`, func(row *sqlite.Stmt) error {
+		dir, ok := c.dirs[row.ColumnInt64(0)]
+		path, node := join(dir, columnBytes(row, 1)), row.ColumnInt64(2)
+		if !ok || !row.ColumnBool(3) {
+			c.fault("name %q of node %d: directory or node is not alive", path, node)
+			return nil
+		}
+		st, err := c.s.tree.Lstat(path)
+		if missing(err) {
+			c.fault("name %q of node %d is not in the mirror", path, node)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		f := files[node]
+		if f == nil {
+			f = &file{stat: st, path: path}
+			files[node] = f
+		}
+		f.names++
+		if f.stat.Ino != st.Ino {
+			c.fault("names %q and %q of node %d are two inodes", f.path, path, node)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for node, f := range files {
+		if uint64(f.stat.Nlink) != f.names+uint64(c.inHistory[f.stat.Ino]) {
+			c.fault("node %d (%q) has %d names, its inode %d", node, f.path, f.names, f.stat.Nlink)
+		}
+	}
+	return nil
+}
