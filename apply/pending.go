@@ -26,7 +26,7 @@ func (s *Store) reconsider(p *plan) error {
 		keys[b.Key] = true
 	}
 	r := &reconsidering{s: s, plan: p, lacking: map[string]bool{}, dirs: map[string]int64{"": rootNode}}
-	r.moved = movedDirs(p)
+	r.moved, p.fromMirror = movedDirs(p), map[diff.Key]bool{}
 	for i := range p.Inodes {
 		if in := &p.Inodes[i]; keys.has(in.Key) && in.What&diff.New == 0 && !in.Attr.IsDir() {
 			if err := r.inode(in); err != nil {
@@ -37,12 +37,14 @@ func (s *Store) reconsider(p *plan) error {
 	var gone []diff.Gone
 	for _, g := range p.Gone {
 		if keys.has(g.Key) && !g.BaseAttr.IsDir() {
-			if g.BasePaths, err = r.present(g.BasePaths, g.BaseAttr.Type()); err != nil {
+			if g.BasePaths, err = r.present(g.Key, g.BasePaths, &g.BaseAttr); err != nil {
 				return err
 			}
 		}
 		if len(g.BasePaths) > 0 {
 			gone = append(gone, g)
+		} else {
+			p.Settled = append(p.Settled, g.Key.Ino)
 		}
 	}
 	p.Gone = gone
@@ -71,7 +73,7 @@ type reconsidering struct {
 
 func (r *reconsidering) inode(in *diff.Inode) error {
 	base := in.BasePaths
-	have, err := r.present(base, in.BaseAttr.Type())
+	have, err := r.present(in.Key, base, &in.BaseAttr)
 	if err != nil {
 		return err
 	}
@@ -111,19 +113,23 @@ func (r *reconsidering) goes(path string) bool {
 	return found
 }
 
-// present gives those of the names that the mirror has.
-func (r *reconsidering) present(paths []string, typ uint32) (have []string, err error) {
+// present gives those of the names that the mirror has, and how the inode is there.
+func (r *reconsidering) present(k diff.Key, paths []string, attr *diff.Attr) (have []string, err error) {
+	typ := attr.Type()
 	for _, path := range paths {
 		st, err := r.s.tree.Lstat(path)
 		switch {
 		case err == nil && st.Mode&unix.S_IFMT == typ:
 			have = append(have, path)
+			*attr = attrOf(&st)
 		case err == nil || missing(err):
 			r.lacking[path] = true
 		default:
 			return nil, err
 		}
 	}
+	attr.Nlink = uint32(len(have))
+	r.plan.fromMirror[k] = true
 	return have, nil
 }
 
@@ -152,6 +158,9 @@ func (p *plan) handled() map[uint64]bool {
 	}
 	for _, g := range p.Gone {
 		seen[g.Key.Ino] = true
+	}
+	for _, ino := range p.Settled {
+		seen[ino] = true
 	}
 	return seen
 }

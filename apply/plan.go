@@ -20,6 +20,9 @@ type plan struct {
 	Inodes   []diff.Inode // ascending by first new path
 	Gone     []diff.Gone
 	Full     bool
+	Settled  []uint64 // numbers of pending inodes that went from the source before the mirror ever had them
+
+	fromMirror map[diff.Key]bool // what the recorder reads from the mirror, which differs from the base there
 }
 
 func newPlan(c *diff.ChangeSet) *plan {

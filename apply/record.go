@@ -136,7 +136,11 @@ func (r *recorder) xattrs(k diff.Key, path string) ([]byte, error) {
 	if k.IsPlaceholder() {
 		return nil, nil
 	}
-	xs, err := r.base.Xattrs(path)
+	from := r.base
+	if r.plan.fromMirror[k] {
+		from = r.s.tree
+	}
+	xs, err := from.Xattrs(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading what %q was: %w", path, err)
 	}
