@@ -111,7 +111,7 @@ func (b *builder) clonePatched(c *copier, size int64, p *patch) (bool, error) {
 		return false, writeError(c.path, "truncate", err)
 	}
 	for _, r := range p.ranges {
-		if err := c.patchRange(r.Off, min(r.Off+r.Len, size)); err != nil {
+		if err := c.patchRange(r, size); err != nil {
 			return false, err
 		}
 	}
@@ -142,14 +142,25 @@ func (c *copier) whole(st *unix.Stat_t) error {
 	})
 }
 
-// patchRange copies one range over other contents.
-func (c *copier) patchRange(off, end int64) error {
+// holeBlock is the block that ranges are rounded to: where holes begin and end on every filesystem in use. Punching a
+// part of a block would write zeros where a hole is.
+const holeBlock = 4096
+
+// patchRange copies one range over other contents. What lies around it in the same blocks is copied as well.
+func (c *copier) patchRange(r diff.Range, size int64) error {
+	off := r.Off / holeBlock * holeBlock
+	end := min(roundUp(r.Off+r.Len), size)
 	punch := func(off, end int64) error {
+		if end == size {
+			end = roundUp(end)
+		}
 		err := unix.Fallocate(c.out, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
 		return writeError(c.path, "punch a hole into", err)
 	}
 	return c.segments(off, end, c.span, punch)
 }
+
+func roundUp(n int64) int64 { return (n + holeBlock - 1) / holeBlock * holeBlock }
 
 // segments calls data and hole in turn for the parts of [off, end).
 func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) error {

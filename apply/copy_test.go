@@ -99,7 +99,7 @@ func judgeNodes(t *testing.T, conn *sqlite.Conn, mirror string) {
 		name   string
 	}
 	nodes := map[int64]node{}
-	check(t, sqlitex.Execute(conn, `SELECT id, parent, name FROM nodes WHERE alive`, &sqlitex.ExecOptions{
+	check(t, sqlitex.Execute(conn, `SELECT id, parent, name FROM nodes WHERE alive AND type = 16384`, &sqlitex.ExecOptions{
 		ResultFunc: func(row *sqlite.Stmt) error {
 			nodes[row.ColumnInt64(0)] = node{row.ColumnInt64(1), columnBytes(row, 2)}
 			return nil

@@ -225,6 +225,12 @@ func (f *full) dataDiffers(path string, st *[2]unix.Stat_t) (ranges []Range, equ
 	defer compareBuffers.Put(buf)
 	// Blocks that are allocated and not written count in st_blocks and yet are holes: so both are asked if one is sparse.
 	ask := sparse(&st[0]) || sparse(&st[1])
+	if ask {
+		// On XFS a write to a shared extent sets aside blocks around it, and a hole among them looks like data for as
+		// long as pages of it are in memory: drop them, and do not read ahead. Advice only: no error matters.
+		unix.Fadvise(base, 0, 0, unix.FADV_DONTNEED)
+		unix.Fadvise(base, 0, 0, unix.FADV_RANDOM)
+	}
 	c := dataCompare{
 		base: layout{base, st[0].Size, ask}, next: layout{next, st[1].Size, ask},
 		bufs: [2][]byte{buf[:compareBuffer], buf[compareBuffer:]},
@@ -288,7 +294,7 @@ func (c *dataCompare) run() error {
 		end := min(baseEnd, nextEnd, common)
 		switch {
 		case !inBase && !inNext:
-		case inBase != inNext && end-off >= compareBlock: // less is how two filesystems round
+		case inBase != inNext && wholeBlocks(off, end, common): // less is how two filesystems round
 			c.add(off, end)
 		default:
 			if err := c.compare(off, end); err != nil {
@@ -299,6 +305,11 @@ func (c *dataCompare) run() error {
 	}
 	c.add(common, c.next.size)
 	return nil
+}
+
+// wholeBlocks tells a part that is made of whole blocks, the last of which may be cut by the end of the shorter file.
+func wholeBlocks(off, end, common int64) bool {
+	return off%compareBlock == 0 && (end%compareBlock == 0 || end == common)
 }
 
 // compare compares bytes.
