@@ -24,7 +24,7 @@ var (
 const storeReadme = `This directory is a snapdiff store. It belongs to one job.
 
 tree/       the newest full copy of the source, as plain files: copy out of it with any tool
-history/    what each run replaced or deleted; history/rN/manifest says what each file was
+history/    what each run replaced or deleted, by number; catalog.db says which name and date each belongs to
 catalog.db  which name meant which file at which date
 stage/      work in progress
 
