@@ -44,7 +44,7 @@ run() {
 	while [ "$1" != -- ]; do flags+=("$1"); shift; done; shift
 	[ $# != 0 ] || return 0
 	say "$name tests"
-	go test -json -count=1 -p 2 -timeout 15m "${flags[@]}" "$@" 2>&1 | tee "$results/$name.json" | "$work/skipcheck" -follow || true
+	go test -json -count=1 -p 2 -timeout 30m "${flags[@]}" "$@" 2>&1 | tee "$results/$name.json" | "$work/skipcheck" -follow || true
 }
 
 # The race detector makes pure Go SQLite and everything above it many times slower, so what drives whole runs over many
