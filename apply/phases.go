@@ -37,6 +37,7 @@ type execution struct {
 	linked  map[string]bool    // paths that Attach fills
 	resumed bool               // an earlier attempt may have begun what this one does
 	stands  map[string]bool    // paths of nested subvolumes' placeholders
+	moved   map[diff.Key]bool  // directories that lost their name in the base
 
 	mu       sync.Mutex
 	problems []Problem
@@ -44,7 +45,12 @@ type execution struct {
 }
 
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
-	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(), opts: opts, nodes: map[diff.Key]int64{}, linked: map[string]bool{}, stands: map[string]bool{}}
+	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(), opts: opts, nodes: map[diff.Key]int64{}, linked: map[string]bool{}, stands: map[string]bool{}, moved: map[diff.Key]bool{}}
+	for _, n := range p.Unlinked {
+		if n.Type == unix.S_IFDIR && !n.Key.IsPlaceholder() {
+			x.moved[n.Key] = true
+		}
+	}
 	for _, n := range p.Linked {
 		x.linked[n.Path] = true
 		if n.Key.IsPlaceholder() {
@@ -239,10 +245,14 @@ func (x *execution) attachDir(n diff.Name) error {
 	if moved {
 		return beneath.Rename(x.s.stage, oldName(n.Key), x.s.tree, n.Path, unix.RENAME_NOREPLACE)
 	}
-	if err := x.s.tree.Mkdir(n.Path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	err = x.s.tree.Mkdir(n.Path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
 	}
-	return nil
+	if err == nil && x.moved[n.Key] {
+		x.warn("directory %q was not in the mirror, though no run removed it: what it held is missing there", n.Path)
+	}
+	return err
 }
 
 // clear moves away what somebody else put at a name that has to be free. A directory may be there from an earlier attempt.
