@@ -1,5 +1,10 @@
 package diff
 
+import "errors"
+
+// ErrNoInode says that a snapshot has no inode of the number that was asked for.
+var ErrNoInode = errors.New("is not in the snapshot")
+
 // Tree is one snapshot seen by inode numbers. Implementations read the filesystem's own structures and must not be used
 // by several goroutines at once.
 type Tree interface {

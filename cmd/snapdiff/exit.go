@@ -82,12 +82,3 @@ func exitTable() string {
 	}
 	return b.String()
 }
-
-// hintOf is what the error says to do next, "" if it does not.
-func hintOf(err error) string {
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		return h.Hint()
-	}
-	return ""
-}

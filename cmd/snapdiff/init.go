@@ -17,7 +17,7 @@ func newInitCommand(a *app) *cobra.Command {
 The source is remembered by its UUID. A directory that is not empty is refused.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachJob(args, func(j config.Job) error {
-				if err := job.Init(j); err != nil {
+				if err := job.Init(cmd.Context(), j); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s: store made in %s; now: snapdiff run %s\n", j.Name, j.Store, j.Name)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
 )
 
 // app is what all commands share.
@@ -65,8 +66,8 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		err = usageError{err}
 	}
 	fmt.Fprintf(stderr, "snapdiff: %v\n", err)
-	if hint := hintOf(err); hint != "" {
-		fmt.Fprintf(stderr, "  next: %s\n", hint)
+	if next := hint.Of(err); next != "" {
+		fmt.Fprintf(stderr, "  next: %s\n", next)
 	} else if !a.started {
 		fmt.Fprintln(stderr, "  next: see snapdiff --help")
 	}

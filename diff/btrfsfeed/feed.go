@@ -42,7 +42,7 @@ func Keys(snap *beneath.Root) func(path string, ino uint64) (diff.Key, error) {
 		}
 		i, ok, err := t.Inode(ino)
 		if err == nil && !ok {
-			err = fmt.Errorf("inode %d of %q is not in the snapshot", ino, path)
+			err = fmt.Errorf("inode %d of %q: %w", ino, path, diff.ErrNoInode)
 		}
 		return diff.Key{Ino: ino, Gen: i.Gen}, err
 	}

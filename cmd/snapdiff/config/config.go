@@ -38,11 +38,11 @@ type Config struct {
 type Job struct {
 	// Name is the JOB of [jobs.JOB]: letters, digits, '-', '_' and '.'.
 	Name string
-	// Source is the absolute path of the filesystem to protect.
+	// Source is the filesystem to protect: an absolute path, or the name of a dataset or volume (pool/mail, vg/lv).
 	Source string
 	// Store is the absolute path of the directory on the backup disk.
 	Store string
-	// Snapshots is the directory for our own snapshots, on the source's filesystem; SOURCE/.snapdiff by default.
+	// Snapshots is the directory for our own snapshots, on the source's filesystem (btrfs); SOURCE/.snapdiff by default.
 	Snapshots string
 	// Catalog is the path of the catalog when it does not lie in the store (needed when the store is on a network
 	// filesystem); "" otherwise.
@@ -164,7 +164,9 @@ type problem struct{ key, text string }
 
 var (
 	jobName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	runID   = regexp.MustCompile(`^r[0-9]+$`)
+	// sourceName is a ZFS dataset (zfs(8): what its component names may hold) or VG/LV (lvm(8)).
+	sourceName = regexp.MustCompile(`^[A-Za-z0-9_+][A-Za-z0-9_+.: -]*(/[A-Za-z0-9_+.: -]+)*$`)
+	runID      = regexp.MustCompile(`^r[0-9]+$`)
 )
 
 func (f fileJob) check(name string) (*Job, *problem) {
@@ -176,7 +178,7 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	}
 	j := &Job{Name: name, Snapshots: f.Snapshots, OnLostBase: f.OnLostBase, Keep: f.Keep, MaxDeleted: DefaultLimit}
 	var p *problem
-	if j.Source, p = absolute("source", f.Source, true); p != nil {
+	if j.Source, p = checkSource(f.Source); p != nil {
 		return nil, p
 	}
 	if j.Store, p = absolute("store", f.Store, true); p != nil {
@@ -188,7 +190,7 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	if j.Catalog, p = absolute("catalog", f.Catalog, false); p != nil {
 		return nil, p
 	}
-	if j.Snapshots == "" {
+	if j.Snapshots == "" && filepath.IsAbs(j.Source) {
 		j.Snapshots = filepath.Join(j.Source, ".snapdiff")
 	}
 	switch j.OnLostBase {
@@ -220,6 +222,14 @@ func (k *Keep) check() *problem {
 		return &problem{"keep", "keep would keep nothing; leave it out to keep every restore point"}
 	}
 	return nil
+}
+
+// checkSource takes a path, or the name of a dataset or volume as its filesystem gives it.
+func checkSource(name string) (string, *problem) {
+	if filepath.IsAbs(name) || !sourceName.MatchString(name) {
+		return absolute("source", name, true)
+	}
+	return name, nil
 }
 
 func absolute(key, path string, needed bool) (string, *problem) {

@@ -46,7 +46,7 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		"wrong type":         {"[jobs.a]\nsource = 1\n", "f.toml:2: ", ""},
 		"syntax":             {"[jobs.a\n", "f.toml:1: ", ""},
 		"no source":          {"[jobs.a]\nstore = \"/t\"\n", "f.toml:1: [jobs.a] has no source", ""},
-		"relative":           {"[jobs.a]\nsource = \"s\"\nstore = \"/t\"\n", "f.toml:2: [jobs.a] source = \"s\": an absolute path", ""},
+		"relative":           {"[jobs.a]\nsource = \"./s\"\nstore = \"/t\"\n", "f.toml:2: [jobs.a] source = \"./s\": an absolute path", ""},
 		"lost base":          {job + "on_lost_base = \"ask\"\n", "f.toml:4: [jobs.a] on_lost_base", ""},
 		"percent":            {job + "max_deleted = \"120%\"\n", "f.toml:4: [jobs.a] max_deleted", ""},
 		"negative":           {job + "max_deleted = -1\n", "f.toml:4: [jobs.a] max_deleted", ""},

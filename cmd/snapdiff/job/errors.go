@@ -7,22 +7,6 @@ import (
 	"snapdiff/cmd/snapdiff/output"
 )
 
-// hinted is an error that says what to do next.
-type hinted struct {
-	error
-	next string
-}
-
-// Unwrap gives the error itself.
-func (h hinted) Unwrap() error { return h.error }
-
-// Hint is what to do next.
-func (h hinted) Hint() string { return h.next }
-
-func withHint(err error, next string, args ...any) error {
-	return hinted{err, fmt.Sprintf(next, args...)}
-}
-
 // TooManyDeleted says that a run was held before it touched the mirror: it would have deleted more than max_deleted.
 type TooManyDeleted struct {
 	Deleted, Files int64 // to be deleted; in the mirror

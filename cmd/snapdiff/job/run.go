@@ -9,17 +9,17 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/cmd/snapdiff/source"
 	"snapdiff/diff"
-	"snapdiff/diff/btrfsfeed"
 	"snapdiff/snapshot"
-	"snapdiff/snapshot/beneath"
-	"snapdiff/snapshot/btrfs"
 )
 
 // runner is one `snapdiff run` of one job.
 type runner struct {
 	job   config.Job
+	src   source.Source
 	store *apply.Store
 	say   func(format string, args ...any)
 }
@@ -27,12 +27,12 @@ type runner struct {
 // Run brings the mirror up to date: it finishes a run that was cut off, then makes one of its own. It gives the reports of
 // all that it finished, also with an error. say is told what is being done.
 func Run(ctx context.Context, j config.Job, say func(format string, args ...any)) (reports []*Report, err error) {
-	store, err := open(j)
+	src, store, err := open(ctx, j)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	r := &runner{job: j, store: store, say: say}
+	defer func() { err = errors.Join(err, store.Close(), src.Close()) }()
+	r := &runner{job: j, src: src, store: store, say: say}
 	for _, step := range []func(context.Context) (*apply.Result, error){r.resume, r.run} {
 		result, err := step(ctx)
 		if err != nil {
@@ -60,102 +60,99 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 		return nil, err
 	}
 	r.say("finishing r%d, which was cut off (%s)", cut.ID, cut.State)
-	next, err := r.openSnapshot(cut.Mark)
+	next, err := r.src.Open(ctx, cut.Mark)
 	if err != nil {
 		return nil, r.cannotFinish(cut.ID, err)
 	}
 	defer next.Close()
 	var result *apply.Result
 	if cut.State == apply.Copying {
-		result, err = r.firstCopy(ctx, next, cut.Mark)
+		result, err = r.firstCopy(ctx, next)
 	} else {
-		result, err = r.store.Resume(ctx, *cut, next, apply.Options{})
+		result, err = r.store.Resume(ctx, *cut, next.Root, apply.Options{})
 	}
 	if err != nil {
 		return nil, err
 	}
-	return result, r.clean(cut.Mark)
+	return result, r.clean(ctx, cut.Mark)
 }
 
 func (r *runner) cannotFinish(run int64, err error) error {
-	return withHint(fmt.Errorf("r%d was cut off and cannot be finished: %w", run, err),
+	return hint.With(fmt.Errorf("r%d was cut off and cannot be finished: %w", run, err),
 		"this version cannot go on without that snapshot; move %s away and make a new store: snapdiff init %s", r.job.Store, r.job.Name)
 }
 
 // run makes one run.
 func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
-	if err := makeSnapshotDir(r.job); err != nil {
-		return nil, err
-	}
 	last, _, err := r.store.Last()
 	if err != nil {
 		return nil, err
 	}
-	mark, err := r.takeSnapshot()
+	mark, err := r.src.Take(ctx)
 	if err != nil {
 		return nil, err
 	}
+	r.say("snapshot %s", mark.Path)
 	defer func() { err = errors.Join(err, r.dropUnused(mark, err)) }()
-	next, err := beneath.Open(mark.Path)
+	next, err := r.src.Open(ctx, mark)
 	if err != nil {
 		return nil, err
 	}
 	defer next.Close()
 	var result *apply.Result
 	if last != nil {
-		result, err = r.incremental(ctx, last.Mark, mark, next)
+		result, err = r.incremental(ctx, last.Mark, next)
 	} else {
 		r.say("first run: copying all of %s", r.job.Source)
-		result, err = r.firstCopy(ctx, next, mark)
+		result, err = r.firstCopy(ctx, next)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return result, r.clean(mark)
+	return result, r.clean(ctx, mark)
 }
 
-func (r *runner) firstCopy(ctx context.Context, next *beneath.Root, mark snapshot.Mark) (*apply.Result, error) {
-	return r.store.FirstCopy(ctx, apply.Copy{Next: next, Keys: newKeys(next).of, Mark: mark}, apply.Options{})
+func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.Result, error) {
+	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Keys: r.src.Keys(next), Mark: next.Mark}, apply.Options{})
 }
 
 // incremental applies what changed since the base.
-func (r *runner) incremental(ctx context.Context, base, mark snapshot.Mark, next *beneath.Root) (*apply.Result, error) {
-	basePath, reason, err := r.comparable(base, mark)
+func (r *runner) incremental(ctx context.Context, mark snapshot.Mark, next *source.Snapshot) (*apply.Result, error) {
+	base, reason, err := r.comparable(ctx, mark, next.Mark)
 	if err != nil {
 		return nil, err
 	}
 	if reason != "" {
-		return r.full(ctx, reason, mark, next)
+		return r.full(ctx, reason, next)
 	}
+	defer base.Close()
 	again, err := r.again(next)
 	if err != nil {
 		return nil, err
 	}
-	from, err := beneath.Open(basePath)
-	if err != nil {
-		return nil, err
+	changes, err := r.src.Diff(ctx, base, next, nil, diff.Options{Exclude: r.src.Exclude(), Again: again})
+	if errors.Is(err, diff.ErrNotNative) {
+		return r.full(ctx, err.Error(), next)
 	}
-	defer from.Close()
-	changes, err := btrfsfeed.Diff(ctx, from, next, base.Trans, diff.Options{Exclude: []string{ownDir}, Again: again})
 	if err != nil {
 		return nil, fmt.Errorf("find what changed: %w", err)
 	}
-	return r.apply(ctx, apply.Run{Changes: changes, Base: from, Next: next, Mark: mark, How: "native"})
+	return r.apply(ctx, apply.Run{Changes: changes, Base: base.Root, Next: next.Root, Mark: next.Mark, How: "native"})
 }
 
 // full compares every name and inode with the mirror, because the filesystem cannot tell what changed.
-func (r *runner) full(ctx context.Context, reason string, mark snapshot.Mark, next *beneath.Root) (*apply.Result, error) {
+func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot) (*apply.Result, error) {
 	if r.job.OnLostBase == config.LostBaseStop {
-		return nil, withHint(&NoNativeDiff{reason},
+		return nil, hint.With(&NoNativeDiff{reason},
 			`the mirror was not touched and shows the last restore point. To compare in full, which reads everything, set on_lost_base = "full"`)
 	}
 	r.say("comparing in full: %s", reason)
 	mirror := r.store.Mirror()
-	changes, rekey, err := diff.Full(ctx, mirror, next, newKeys(next).of, diff.FullOptions{Exclude: []string{ownDir}})
+	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), diff.FullOptions{Exclude: r.src.Exclude()})
 	if err != nil {
 		return nil, fmt.Errorf("compare in full: %w", err)
 	}
-	return r.apply(ctx, apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next, Mark: mark, How: "full", Reason: reason})
+	return r.apply(ctx, apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason})
 }
 
 // apply brings a change set into the mirror unless it deletes too much.
@@ -172,16 +169,17 @@ func (r *runner) apply(ctx context.Context, run apply.Run) (*apply.Result, error
 }
 
 // again are the inodes that earlier runs could not copy. A first copy has noted them without their generation.
-func (r *runner) again(next *beneath.Root) ([]diff.Key, error) {
+func (r *runner) again(next *source.Snapshot) ([]diff.Key, error) {
 	pending, err := r.store.Pending()
 	if err != nil {
 		return nil, err
 	}
+	keyOf := r.src.Keys(next)
 	var keys []diff.Key
 	for _, p := range pending {
 		if p.Key.Gen == 0 {
-			p.Key, err = newKeys(next).of(p.Path, p.Key.Ino)
-			if errors.Is(err, errNoInode) {
+			p.Key, err = keyOf(p.Path, p.Key.Ino)
+			if errors.Is(err, diff.ErrNoInode) {
 				continue // gone from the source: nothing to try again
 			}
 			if err != nil {
@@ -193,18 +191,39 @@ func (r *runner) again(next *beneath.Root) ([]diff.Key, error) {
 	return keys, nil
 }
 
-// comparable finds the base, and says why it cannot be compared natively with the new snapshot: "" if it can.
-func (r *runner) comparable(base, mark snapshot.Mark) (path, reason string, err error) {
-	path, err = btrfs.Find(base, r.job.Snapshots)
+// comparable opens the base, or says why it cannot be compared natively with the new snapshot.
+func (r *runner) comparable(ctx context.Context, mark, next snapshot.Mark) (base *source.Snapshot, reason string, err error) {
+	base, err = r.src.Open(ctx, mark)
 	switch {
-	case errors.Is(err, snapshot.ErrGone):
-		return "", "the " + err.Error(), nil
-	case errors.Is(err, snapshot.ErrAltered):
-		return "", "the " + err.Error(), nil
+	case errors.Is(err, snapshot.ErrGone), errors.Is(err, snapshot.ErrAltered):
+		return nil, "the " + err.Error(), nil
 	case err != nil:
-		return "", "", fmt.Errorf("find the base: %w", err)
+		return nil, "", fmt.Errorf("open the base: %w", err)
 	}
-	return path, btrfs.Lineage(base, mark), nil
+	if reason = r.src.Comparable(mark, next); reason != "" {
+		return nil, reason, base.Close()
+	}
+	return base, "", nil
+}
+
+// dropUnused destroys the snapshot of a run that failed, unless the store needs it to finish that run.
+func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
+	if failed == nil {
+		return nil
+	}
+	last, cut, err := r.store.Last()
+	if err != nil || cut != nil || last != nil && last.Mark.ID == mark.ID {
+		return err
+	}
+	return r.src.Drop(context.Background(), mark)
+}
+
+// clean destroys all snapshots of this job but the one that the mirror now equals: the old base, and what cut-off runs left.
+func (r *runner) clean(ctx context.Context, keep snapshot.Mark) error {
+	if err := r.src.Clean(ctx, keep); err != nil {
+		return fmt.Errorf("the run is done, but: %w", err)
+	}
+	return nil
 }
 
 // checkDeleted holds a run that would delete more than max_deleted.
@@ -247,13 +266,4 @@ func (r *runner) report(result *apply.Result) (*Report, error) {
 		report.Incomplete = append(report.Incomplete, Problem{output.NewPath(p.Path), p.Err.Error()})
 	}
 	return report, nil
-}
-
-// openSnapshot opens a snapshot that the catalog remembers.
-func (r *runner) openSnapshot(mark snapshot.Mark) (*beneath.Root, error) {
-	path, err := btrfs.Find(mark, r.job.Snapshots)
-	if err != nil {
-		return nil, err
-	}
-	return beneath.Open(path)
 }

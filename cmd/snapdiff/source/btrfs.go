@@ -1,0 +1,143 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/diff"
+	"snapdiff/diff/btrfsfeed"
+	"snapdiff/snapshot"
+	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/btrfs"
+)
+
+// ownDir is the directory at the top of a subvolume that holds our snapshots by default. It stays out of the mirror.
+const ownDir = ".snapdiff"
+
+// btrfsSource is a btrfs subvolume. Its snapshots are directories in the job's place for them.
+type btrfsSource struct {
+	job  config.Job
+	uuid string
+}
+
+func openBtrfs(_ context.Context, j config.Job) (Source, error) {
+	info, err := btrfs.Info(j.Source)
+	if errors.Is(err, btrfs.ErrNotSubvolume) {
+		return nil, hint.With(fmt.Errorf("source %s is not a btrfs subvolume: %w", j.Source, err),
+			"name the top directory of a subvolume (btrfs subvolume list shows them)")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	return &btrfsSource{j, info.UUID.String()}, nil
+}
+
+func (s *btrfsSource) Kind() string      { return "btrfs" }
+func (s *btrfsSource) ID() string        { return s.uuid }
+func (s *btrfsSource) Dir() string       { return s.job.Source }
+func (s *btrfsSource) Exclude() []string { return []string{ownDir} }
+func (s *btrfsSource) NeedsLinks() bool  { return false }
+func (s *btrfsSource) Close() error      { return nil }
+
+// prefix begins the names of this job's snapshots.
+func (s *btrfsSource) prefix() string { return btrfs.Prefix + prefix(s.job) }
+
+// newName makes the place for our snapshots, for root alone (they show files that their owners may since have protected),
+// and gives a free name in it.
+func (s *btrfsSource) newName() (string, error) {
+	if err := os.Mkdir(s.job.Snapshots, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("make the place for snapshots: %w", err)
+	}
+	return s.prefix() + strings.TrimPrefix(btrfs.Name(time.Now()), btrfs.Prefix), nil
+}
+
+func (s *btrfsSource) Take(context.Context) (snapshot.Mark, error) {
+	name, err := s.newName()
+	if err != nil {
+		return snapshot.Mark{}, err
+	}
+	return btrfs.Create(s.job.Source, s.job.Snapshots, name)
+}
+
+// Foreign takes a snapshot of our own of the read-only snapshot at path.
+func (s *btrfsSource) Foreign(_ context.Context, path string) (snapshot.Mark, error) {
+	his, err := btrfs.MarkOf(path)
+	if err != nil {
+		return his, err
+	}
+	if his.Source != s.uuid {
+		return his, hint.With(fmt.Errorf("%s is a snapshot of another subvolume (%s) than the source %s (%s)", path, his.Source, s.job.Source, s.uuid),
+			"btrfs subvolume show tells the parent UUID of a snapshot")
+	}
+	name, err := s.newName()
+	if err != nil {
+		return his, err
+	}
+	return btrfs.CreateOf(path, s.job.Snapshots, name)
+}
+
+func (s *btrfsSource) Open(_ context.Context, mark snapshot.Mark) (*Snapshot, error) {
+	path, err := btrfs.Find(mark, s.job.Snapshots)
+	if err != nil {
+		return nil, err
+	}
+	root, err := beneath.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Snapshot{Mark: mark, Root: root}, nil
+}
+
+func (s *btrfsSource) Drop(_ context.Context, mark snapshot.Mark) error {
+	return btrfs.Destroy(filepath.Dir(mark.Path), filepath.Base(mark.Path))
+}
+
+func (s *btrfsSource) Clean(_ context.Context, keep ...snapshot.Mark) error {
+	// Not only snapshots of the subvolume itself: those of foreign snapshots are ours too.
+	entries, err := os.ReadDir(s.job.Snapshots)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("find old snapshots: %w", err)
+	}
+	kept := map[string]bool{}
+	for _, m := range keep {
+		kept[m.ID] = true
+	}
+	var errs []error
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), s.prefix()) {
+			continue
+		}
+		info, err := btrfs.Info(filepath.Join(s.job.Snapshots, e.Name()))
+		if errors.Is(err, btrfs.ErrNotSubvolume) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && kept[info.UUID.String()] {
+			continue
+		}
+		if err == nil {
+			err = btrfs.Destroy(s.job.Snapshots, e.Name())
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *btrfsSource) Comparable(base, next snapshot.Mark) string { return btrfs.Lineage(base, next) }
+
+func (s *btrfsSource) Diff(ctx context.Context, base, next *Snapshot, _ diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+	return btrfsfeed.Diff(ctx, base.Root, next.Root, base.Mark.Trans, opts)
+}
+
+func (s *btrfsSource) Keys(snap *Snapshot) func(string, uint64) (diff.Key, error) {
+	return btrfsfeed.Keys(snap.Root)
+}

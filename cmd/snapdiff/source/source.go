@@ -1,0 +1,155 @@
+// Package source is where jobs and filesystems meet: each kind of source that a job can have (a btrfs subvolume, a ZFS
+// dataset, a logical volume) is one driver here, made of what snapshot and diff have for it. A driver decides nothing about
+// stores.
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/diff"
+	"snapdiff/snapshot"
+	"snapdiff/snapshot/beneath"
+)
+
+// Source is one filesystem that a job protects.
+type Source interface {
+	// Kind is the name of the driver, as in snapshot.Mark.
+	Kind() string
+	// ID is the identity of the source; it outlives renames and remounts.
+	ID() string
+	// Dir is the directory where the source is mounted, "" when it is not.
+	Dir() string
+	// Exclude are the paths, relative to the top of the source, that stay out of the mirror.
+	Exclude() []string
+	// NeedsLinks tells that Diff wants the link index, which the store then has to keep.
+	NeedsLinks() bool
+
+	// Take takes a read-only snapshot for this job.
+	Take(ctx context.Context) (snapshot.Mark, error)
+	// Foreign describes a snapshot that somebody else made, named as its filesystem names snapshots, as the new state of
+	// the source. What has to be done so that its owner may expire it is done.
+	Foreign(ctx context.Context, name string) (snapshot.Mark, error)
+	// Open opens a snapshot for reading, mounted privately if need be. snapshot.ErrGone and snapshot.ErrAltered say that it
+	// is not what the catalog remembers any more.
+	Open(ctx context.Context, mark snapshot.Mark) (*Snapshot, error)
+	// Drop destroys one snapshot that Take or Foreign gave; one that is ours only.
+	Drop(ctx context.Context, mark snapshot.Mark) error
+	// Clean destroys all snapshots of this job but those to keep. What others made stays.
+	Clean(ctx context.Context, keep ...snapshot.Mark) error
+
+	// Comparable says why the filesystem cannot tell what changed between two snapshots, "" if it can.
+	Comparable(base, next snapshot.Mark) string
+	// Diff gives what changed between two snapshots; diff.ErrNotNative asks for a full comparison. links is nil unless
+	// NeedsLinks.
+	Diff(ctx context.Context, base, next *Snapshot, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error)
+	// Keys gives the identity of the inode ino, which path means; diff.ErrNoInode when there is none. It is safe for
+	// concurrent use.
+	Keys(s *Snapshot) func(path string, ino uint64) (diff.Key, error)
+
+	Close() error
+}
+
+// Snapshot is a snapshot that is open for reading.
+type Snapshot struct {
+	Mark snapshot.Mark
+	Root *beneath.Root
+	// release gives back what opening took: a mount, an activation. May be nil.
+	release func() error
+}
+
+// Close closes the snapshot. It may be called on nil.
+func (s *Snapshot) Close() error {
+	if s == nil {
+		return nil
+	}
+	err := s.Root.Close()
+	if s.release != nil {
+		err = errors.Join(err, s.release())
+	}
+	return err
+}
+
+// kind is one driver.
+type kind struct {
+	name string
+	// what is the kind in a sentence: "a btrfs subvolume".
+	what string
+	// magics are the f_type of statfs(2) of a mounted source (linux/magic.h).
+	magics []int64
+	// named tells whether a name without leading slash is one of this kind; nil where sources are paths only.
+	named func(ctx context.Context, name string) (bool, error)
+	open  func(ctx context.Context, j config.Job) (Source, error)
+}
+
+// kinds are all drivers.
+var kinds = []kind{
+	{"btrfs", "a btrfs subvolume", []int64{unix.BTRFS_SUPER_MAGIC}, nil, openBtrfs},
+}
+
+// Open finds out what kind of source a job has and opens it. It changes nothing.
+func Open(ctx context.Context, j config.Job) (Source, error) {
+	if !filepath.IsAbs(j.Source) {
+		return openNamed(ctx, j)
+	}
+	var st unix.Statfs_t
+	err := unix.Statfs(j.Source, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hint.With(fmt.Errorf("source %s: no such file or directory", j.Source), "mount it, or correct source in the configuration")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", j.Source, err)
+	}
+	for _, k := range kinds {
+		if slices.Contains(k.magics, st.Type) {
+			return k.open(ctx, j)
+		}
+	}
+	return nil, hint.With(fmt.Errorf("source %s is on a filesystem without snapshots (type 0x%x)", j.Source, st.Type), "a source is %s", whats())
+}
+
+// openNamed opens a source that is named as its filesystem names it, not by a path.
+func openNamed(ctx context.Context, j config.Job) (Source, error) {
+	var errs []error
+	for _, k := range kinds {
+		if k.named == nil {
+			continue
+		}
+		mine, err := k.named(ctx, j.Source)
+		if mine {
+			return k.open(ctx, j)
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("source %s: %w", j.Source, err)
+	}
+	return nil, hint.With(fmt.Errorf("source %s: there is nothing of that name", j.Source), "a source is %s; a path begins with /", whats())
+}
+
+// whats lists what a source may be.
+func whats() string {
+	var all []string
+	for _, k := range kinds {
+		all = append(all, k.what)
+	}
+	return strings.Join(all, ", ")
+}
+
+// prefix begins the names of a job's snapshots, after the driver's own prefix. It has the store's path in it: two jobs may
+// mirror one source into two stores, and neither may take the other's base for a stray.
+func prefix(j config.Job) string {
+	sum := sha256.Sum256([]byte(j.Store))
+	return j.Name + "-" + hex.EncodeToString(sum[:4]) + "-"
+}
