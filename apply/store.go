@@ -31,7 +31,7 @@ stage/      work in progress
 Do not change anything in here by hand.
 `
 
-// Store is one job's store, open and locked.
+// Store is one job's store, open: locked for writing (Open), or for reading alone (OpenReadOnly).
 type Store struct {
 	path                       string
 	top, tree, stage, history_ *beneath.Root
@@ -39,41 +39,80 @@ type Store struct {
 	lock                       *os.File
 }
 
-// Init makes a store in a directory that is empty or not there, readable by its owner alone.
-func Init(path string) error {
+// pieces are what a store consists of besides its catalog; true for directories.
+var pieces = map[string]bool{"tree": true, "history": true, "stage": true, "README": false, "lock": false}
+
+// Init makes a store, readable by its owner alone, in a directory that is empty or not there. What an Init that was cut off
+// has left is completed.
+func Init(path string, opts ...Option) error {
+	o := optionsOf(opts)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fmt.Errorf("making the store: %w", err)
 	}
-	names, err := os.ReadDir(path)
-	if err != nil {
-		return fmt.Errorf("making the store: %w", err)
-	}
-	for _, n := range names {
-		if n.Name() != "lost+found" {
-			return fmt.Errorf("making a store in %s: %w (it holds %q): choose another place, or remove what is there", path, ErrNotEmpty, n.Name())
-		}
+	if err := checkEmpty(path, o.adopt); err != nil {
+		return err
 	}
 	if err := os.Chmod(path, 0o700); err != nil {
 		return fmt.Errorf("making the store: %w", err)
 	}
-	for _, d := range []string{"tree", "history", "stage"} {
-		if err := os.Mkdir(filepath.Join(path, d), 0o700); err != nil {
-			return fmt.Errorf("making the store: %w", err)
+	for name, isDir := range pieces {
+		var err error
+		switch name := filepath.Join(path, name); {
+		case isDir:
+			if err = os.Mkdir(name, 0o700); errors.Is(err, os.ErrExist) {
+				err = nil
+			}
+		case filepath.Base(name) == "README":
+			err = os.WriteFile(name, []byte(storeReadme), 0o600)
+		default:
+			err = os.WriteFile(name, nil, 0o600)
 		}
-	}
-	for name, text := range map[string]string{"README": storeReadme, "lock": ""} {
-		if err := os.WriteFile(filepath.Join(path, name), []byte(text), 0o600); err != nil {
+		if err != nil {
 			return fmt.Errorf("making the store: %w", err)
 		}
 	}
 	// The catalog comes last: what has none is no store.
-	return createCatalog(filepath.Join(path, "catalog.db"))
+	if o.catalog != "" {
+		return createCatalogAt(path, o.catalog)
+	}
+	return createCatalog(filepath.Join(path, catalogFile))
+}
+
+// checkEmpty refuses a directory that holds anything but pieces of a store, and directories among these that are not empty;
+// tree may hold the copy that is to be adopted.
+func checkEmpty(path string, adopt bool) error {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("making the store: %w", err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		isDir, ours := pieces[name]
+		switch {
+		case name == "lost+found" || name == catalogFile+".new" || adopt && name == "tree" && e.IsDir():
+			continue
+		case !ours || isDir != e.IsDir():
+			return fmt.Errorf("making a store in %s: %w (it holds %q): choose another place, or remove what is there", path, ErrNotEmpty, name)
+		case !isDir:
+			continue
+		}
+		inside, err := os.ReadDir(filepath.Join(path, name))
+		if err != nil {
+			return fmt.Errorf("making the store: %w", err)
+		}
+		if len(inside) > 0 {
+			return fmt.Errorf("making a store in %s: %w (%s holds %q): choose another place, or remove what is there", path, ErrNotEmpty, name, inside[0].Name())
+		}
+	}
+	return nil
 }
 
 // Open opens a store and locks it.
-func Open(path string) (s *Store, err error) {
-	if _, err := os.Stat(filepath.Join(path, "catalog.db")); err != nil {
-		return nil, fmt.Errorf("%s %w (no catalog.db): is the backup disk mounted? A new store is made by snapdiff init", path, ErrNotStore)
+func Open(path string, opts ...Option) (s *Store, err error) {
+	given := optionsOf(opts).catalog
+	place, err := findCatalog(path, given)
+	if err != nil {
+		return nil, err
 	}
 	s = &Store{path: path}
 	opened := s // an error return clears s
@@ -88,18 +127,34 @@ func Open(path string) (s *Store, err error) {
 	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("%s: %w: wait until it has ended", path, ErrLocked)
 	}
-	if s.conn, err = openCatalog(filepath.Join(path, "catalog.db")); err != nil {
+	if s.conn, err = openCatalog(place.path); err != nil {
 		return nil, err
 	}
+	if err := place.check(s.conn); err != nil {
+		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
+	}
+	if given != "" && place.id != "" {
+		if err := place.remember(path); err != nil {
+			return nil, fmt.Errorf("noting where the catalog is: %w", err)
+		}
+	}
+	if err := s.openRoots(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openRoots opens the directories of the store.
+func (s *Store) openRoots() (err error) {
 	for _, r := range []struct {
 		to  **beneath.Root
 		dir string
 	}{{&s.top, ""}, {&s.tree, "tree"}, {&s.stage, "stage"}, {&s.history_, "history"}} {
-		if *r.to, err = beneath.Open(filepath.Join(path, r.dir)); err != nil {
-			return nil, fmt.Errorf("opening the store: %w", err)
+		if *r.to, err = beneath.Open(filepath.Join(s.path, r.dir)); err != nil {
+			return fmt.Errorf("opening the store: %w", err)
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // Close gives back the lock and everything else.

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -77,44 +75,6 @@ func OpenView(path, catalog string, run int64) (*View, error) {
 		return nil, fmt.Errorf("open restore point r%d: %w", run, err)
 	}
 	return v, nil
-}
-
-// openCatalogReadOnly opens a catalog for reading beside a run that writes.
-func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
-	if catalog == "" {
-		catalog = filepath.Join(path, "catalog.db")
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(catalog, &st); err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w", catalog, err)
-	}
-	query := "mode=ro"
-	if st.Flags&unix.ST_RDONLY != 0 { // no shared memory for the WAL can be made there, and nobody writes
-		query = "immutable=1"
-	}
-	uri := url.URL{Scheme: "file", Path: catalog, RawQuery: query}
-	conn, err := sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
-	if err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w", catalog, err)
-	}
-	conn.SetBusyTimeout(10 * time.Second)
-	if err := checkFormat(conn); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("catalog %s: %w", catalog, err)
-	}
-	return conn, nil
-}
-
-// checkFormat refuses what another version wrote.
-func checkFormat(conn *sqlite.Conn) error {
-	version := 0
-	err := sqlitex.ExecuteTransient(conn, "PRAGMA user_version", &sqlitex.ExecOptions{
-		ResultFunc: func(row *sqlite.Stmt) error { version = row.ColumnInt(0); return nil },
-	})
-	if err == nil && version != catalogFormat {
-		err = fmt.Errorf("%w: it is format %d, this one reads %d", ErrFormat, version, catalogFormat)
-	}
-	return err
 }
 
 // Close frees the view. Files that were opened through it stay open.

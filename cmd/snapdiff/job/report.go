@@ -64,9 +64,9 @@ func newReport(job string, run apply.RunInfo) *Report {
 		Seconds: run.Ended.Sub(run.Started).Seconds(), Failed: run.Incomplete, Warnings: run.Warnings}
 }
 
-// List gives the restore points of a job, oldest first. The source need not be there.
+// List gives the restore points of a job, oldest first. The source need not be there, and a run may be on.
 func List(j config.Job) (reports []*Report, err error) {
-	store, err := apply.Open(j.Store)
+	store, err := apply.OpenReadOnly(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,126 @@
+package apply
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// Option is how a store is made or opened.
+type Option func(*options)
+
+type options struct {
+	catalog string
+	adopt   bool
+}
+
+// CatalogAt keeps the catalog in the file path, outside of the store: on a local disk when the store is on a network
+// filesystem, which cannot lock or share memory as SQLite needs it. "" means in the store. The store remembers the
+// place; to open it, CatalogAt is only needed when the catalog was moved.
+func CatalogAt(path string) Option { return func(o *options) { o.catalog = path } }
+
+// Adopt lets Init make a store around a tree/ that holds files already. Its first run has to be a full comparison.
+func Adopt() Option { return func(o *options) { o.adopt = true } }
+
+func optionsOf(opts []Option) options {
+	var o options
+	for _, set := range opts {
+		set(&o)
+	}
+	return o
+}
+
+const (
+	catalogFile = "catalog.db"   // the catalog in the store
+	catalogNote = "catalog.path" // where it is instead: two lines, the path and the id that its meta has too
+	metaStoreID = "store"
+)
+
+// catalogPlace is where a store's catalog is.
+type catalogPlace struct {
+	path string
+	id   string // of the store that it belongs to; "" where it lies in the store
+}
+
+// findCatalog finds the catalog of a store. catalog is where the caller knows it to be, "" if he does not.
+func findCatalog(store, catalog string) (catalogPlace, error) {
+	inside := filepath.Join(store, catalogFile)
+	note, err := os.ReadFile(filepath.Join(store, catalogNote))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(inside); err != nil {
+			return catalogPlace{}, fmt.Errorf("%s %w (no catalog.db): is the backup disk mounted? A new store is made by snapdiff init", store, ErrNotStore)
+		}
+		if catalog != "" && catalog != inside {
+			return catalogPlace{}, fmt.Errorf("%s has its catalog inside, not at %s: take catalog out of the configuration", store, catalog)
+		}
+		return catalogPlace{path: inside}, nil
+	case err != nil:
+		return catalogPlace{}, fmt.Errorf("open the store: %w", err)
+	}
+	path, id, ok := strings.Cut(strings.TrimSuffix(string(note), "\n"), "\n")
+	if !ok || id == "" || !filepath.IsAbs(path) {
+		return catalogPlace{}, fmt.Errorf("%s/%s does not say where the catalog is", store, catalogNote)
+	}
+	if catalog != "" {
+		path = catalog
+	}
+	if _, err := os.Stat(path); err != nil {
+		return catalogPlace{}, fmt.Errorf("the store %s has its catalog at %s: %w", store, path, err)
+	}
+	return catalogPlace{path, id}, nil
+}
+
+// check refuses the catalog of another store.
+func (p catalogPlace) check(conn *sqlite.Conn) error {
+	if p.id == "" {
+		return nil
+	}
+	id := ""
+	err := sqlitex.Execute(conn, `SELECT value FROM meta WHERE key = ?`, &sqlitex.ExecOptions{
+		Args: []any{metaStoreID}, ResultFunc: func(row *sqlite.Stmt) error { id = row.ColumnText(0); return nil },
+	})
+	if err == nil && id != p.id {
+		err = errors.New("it belongs to another store: correct catalog in the configuration")
+	}
+	return err
+}
+
+// remember notes in the store where its catalog is.
+func (p catalogPlace) remember(store string) error {
+	name := filepath.Join(store, catalogNote)
+	if err := os.WriteFile(name+".new", []byte(p.path+"\n"+p.id+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+// createCatalogAt makes a catalog outside of its store, and the note that makes the store one.
+func createCatalogAt(store, path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("making the catalog %s: %w: choose another name, or remove it if nothing needs it", path, fs.ErrExist)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making the catalog: %w", err)
+	}
+	if err := createCatalog(path); err != nil {
+		return err
+	}
+	place := catalogPlace{path, rand.Text()}
+	conn, err := openCatalog(path)
+	if err != nil {
+		return err
+	}
+	err = sqlitex.Execute(conn, `INSERT INTO meta(key, value) VALUES (?, ?)`, &sqlitex.ExecOptions{Args: []any{metaStoreID, place.id}})
+	if err := errors.Join(err, conn.Close()); err != nil {
+		return catalogError("name its store", err)
+	}
+	return place.remember(store)
+}

@@ -1,0 +1,89 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// OpenReadOnly opens a store for reading what the catalog knows. It takes no lock and writes nothing: it can be used while a
+// run is on and on read-only media. What it reads is right at the moment of each call; the methods that change a store
+// fail. Close it as any other.
+func OpenReadOnly(path string, opts ...Option) (s *Store, err error) {
+	conn, err := openCatalogReadOnly(path, optionsOf(opts).catalog)
+	if err != nil {
+		return nil, err
+	}
+	s = &Store{path: path, conn: conn}
+	if err := s.openRoots(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// openCatalogReadOnly opens a catalog for reading beside a run that writes. catalog is its path when it does not lie in the
+// store, else "".
+func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
+	place, err := findCatalog(path, catalog)
+	if err != nil {
+		return nil, err
+	}
+	query, err := readOnlyMode(place.path)
+	if err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
+	}
+	uri := url.URL{Scheme: "file", Path: place.path, RawQuery: query}
+	conn, err := sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
+	if err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
+	}
+	conn.SetBusyTimeout(10 * time.Second)
+	if err := errors.Join(checkFormat(conn), place.check(conn)); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
+	}
+	return conn, nil
+}
+
+// readOnlyMode is how SQLite is to open a catalog that is only read. Beside a WAL it wants to make shared memory; where that
+// cannot be, the file alone is read, which is right only when there is no WAL.
+func readOnlyMode(catalog string) (string, error) {
+	err := unix.Access(filepath.Dir(catalog), unix.W_OK)
+	if err == nil {
+		return "mode=ro", nil
+	}
+	if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES) {
+		return "", err
+	}
+	wal, err := os.Stat(catalog + "-wal")
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && wal.Size() == 0:
+		return "immutable=1", nil
+	case err != nil:
+		return "", err
+	}
+	if _, err := os.Stat(catalog + "-shm"); err != nil {
+		return "", fmt.Errorf("a run was cut off and left %s-wal: mount the disk writable once and look again", filepath.Base(catalog))
+	}
+	return "mode=ro", nil
+}
+
+// checkFormat refuses what another version wrote.
+func checkFormat(conn *sqlite.Conn) error {
+	version := 0
+	err := sqlitex.ExecuteTransient(conn, "PRAGMA user_version", &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error { version = row.ColumnInt(0); return nil },
+	})
+	if err == nil && version != catalogFormat {
+		err = fmt.Errorf("%w: it is format %d, this one reads %d", ErrFormat, version, catalogFormat)
+	}
+	return err
+}
