@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -13,74 +12,27 @@ import (
 	"snapdiff/snapshot"
 )
 
-const (
-	catalogID     = 0x736e6470 // "sndp", SQLite's application_id
-	catalogFormat = 1          // SQLite's user_version
-)
-
-// schema is described in docs/store-format.md.
-const schema = `
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE runs(id INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL, how TEXT NOT NULL, reason TEXT NOT NULL, date INTEGER NOT NULL,
-  started INTEGER NOT NULL, finished INTEGER NOT NULL DEFAULT 0, mark TEXT NOT NULL, counts TEXT NOT NULL DEFAULT '{}',
-  incomplete INTEGER NOT NULL DEFAULT 0, warnings TEXT NOT NULL DEFAULT '[]');
-CREATE TABLE nodes(id INTEGER PRIMARY KEY AUTOINCREMENT, ino INTEGER, gen INTEGER, parent INTEGER, name BLOB, type INTEGER NOT NULL, alive INTEGER NOT NULL);
-CREATE UNIQUE INDEX node_key ON nodes(ino, gen) WHERE alive;
-CREATE UNIQUE INDEX node_dir ON nodes(parent, name) WHERE alive AND type = 16384;
-CREATE TABLE names(dir INTEGER, name BLOB, node INTEGER NOT NULL, PRIMARY KEY(dir, name)) WITHOUT ROWID;
-CREATE INDEX names_node ON names(node);
-CREATE TABLE entries(dir INTEGER, name BLOB, run INTEGER, node INTEGER, PRIMARY KEY(dir, name, run)) WITHOUT ROWID;
-CREATE TABLE versions(node INTEGER, run INTEGER, mode INTEGER, uid INTEGER, gid INTEGER, rdev INTEGER, size INTEGER, mtime_s INTEGER, mtime_n INTEGER,
-  nlink INTEGER, xattrs BLOB, content INTEGER NOT NULL, PRIMARY KEY(node, run)) WITHOUT ROWID;
-CREATE INDEX versions_run ON versions(run);
-CREATE TABLE plans(run INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE copied(path BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE pending(path BLOB PRIMARY KEY, ino INTEGER, gen INTEGER, reason TEXT) WITHOUT ROWID;
-`
-
-// ErrFormat says that a catalog was written by another version.
-var ErrFormat = errors.New("store has a format that this snapdiff does not know")
-
-// createCatalog makes the catalog under another name first, so that a cut leaves no half one.
-func createCatalog(path string) error {
-	tmp := path + ".new"
-	os.Remove(tmp)
-	conn, err := sqlite.OpenConn(tmp, sqlite.OpenReadWrite, sqlite.OpenCreate)
-	if err != nil {
-		return catalogError("create it", err)
-	}
-	script := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d; %s", catalogID, catalogFormat, schema)
-	err = errors.Join(sqlitex.ExecuteScript(conn, script, nil), conn.Close())
-	if err != nil {
-		return catalogError("create it", err)
-	}
-	return os.Rename(tmp, path)
-}
-
+// openCatalog opens a catalog for writing. One of an older format is upgraded.
 func openCatalog(path string) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, catalogError("open "+path, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
-	id, version := int64(0), int64(0)
-	for pragma, to := range map[string]*int64{"application_id": &id, "user_version": &version} {
-		err = errors.Join(err, sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, &sqlitex.ExecOptions{
-			ResultFunc: func(row *sqlite.Stmt) error { *to = row.ColumnInt64(0); return nil },
-		}))
+	format, err := formatOf(conn)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("catalog %s %w", path, err)
 	}
-	switch {
-	case err != nil:
-		err = catalogError("open "+path, err)
-	case id != catalogID || version != catalogFormat:
-		err = fmt.Errorf("%s: %w: it is format %d, this one reads %d", path, ErrFormat, version, catalogFormat)
-	default:
-		err = catalogError("open "+path, sqlitex.ExecuteTransient(conn, "PRAGMA journal_mode=WAL", nil))
-		err = errors.Join(err, catalogError("open "+path, sqlitex.ExecuteTransient(conn, "PRAGMA synchronous=FULL", nil)))
+	for _, pragma := range []string{"journal_mode=WAL", "synchronous=FULL"} {
+		err = errors.Join(err, sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil))
+	}
+	if err == nil {
+		err = upgradeCatalog(conn, format)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return nil, catalogError("open "+path, err)
 	}
 	return conn, nil
 }
@@ -145,7 +97,9 @@ type RunInfo struct {
 	Reason         string // why it was no native one
 	Date           time.Time
 	Started, Ended time.Time
-	Mark           snapshot.Mark
+	Mark           snapshot.Mark // of the snapshot that it made the mirror equal to
+	Base           snapshot.Mark // of the one that it was compared with; zero for a first copy and a full comparison
+	Space          int64         // bytes that its history takes up on the disk
 	Counts         Counts
 	Incomplete     int64 // files that could not be copied
 	Warnings       []string
@@ -153,12 +107,15 @@ type RunInfo struct {
 
 // Runs gives all runs, oldest first.
 func (s *Store) Runs() (runs []RunInfo, err error) {
-	err = s.query(`SELECT id, state, how, reason, date, started, finished, mark, counts, incomplete, warnings FROM runs ORDER BY id`, func(row *sqlite.Stmt) error {
+	err = s.query(`SELECT id, state, how, reason, date, started, finished, mark, counts, incomplete, warnings, base, space FROM runs ORDER BY id`, func(row *sqlite.Stmt) error {
 		r := RunInfo{
 			ID: row.ColumnInt64(0), State: row.ColumnText(1), How: row.ColumnText(2), Reason: row.ColumnText(3), Date: time.Unix(0, row.ColumnInt64(4)),
-			Started: time.Unix(0, row.ColumnInt64(5)), Ended: time.Unix(0, row.ColumnInt64(6)), Incomplete: row.ColumnInt64(9),
+			Started: time.Unix(0, row.ColumnInt64(5)), Ended: time.Unix(0, row.ColumnInt64(6)), Incomplete: row.ColumnInt64(9), Space: row.ColumnInt64(12),
 		}
 		err := errors.Join(json.Unmarshal([]byte(row.ColumnText(7)), &r.Mark), json.Unmarshal([]byte(row.ColumnText(8)), &r.Counts), json.Unmarshal([]byte(row.ColumnText(10)), &r.Warnings))
+		if base := row.ColumnText(11); base != "" {
+			err = errors.Join(err, json.Unmarshal([]byte(base), &r.Base))
+		}
 		runs = append(runs, r)
 		return err
 	})
@@ -178,13 +135,19 @@ func (s *Store) Last() (last, unfinished *RunInfo, err error) {
 	return last, unfinished, err
 }
 
-func (s *Store) newRun(state, how, reason string, mark snapshot.Mark) (int64, error) {
+func (s *Store) newRun(state, how, reason string, base, mark snapshot.Mark) (int64, error) {
 	m, err := json.Marshal(mark)
 	if err != nil {
 		return 0, err
 	}
-	err = s.exec(`INSERT INTO runs(state, how, reason, date, started, mark) VALUES (?, ?, ?, ?, ?, ?)`,
-		state, how, reason, mark.Taken.UnixNano(), time.Now().UnixNano(), string(m))
+	var b []byte
+	if base.ID != "" {
+		if b, err = json.Marshal(base); err != nil {
+			return 0, err
+		}
+	}
+	err = s.exec(`INSERT INTO runs(state, how, reason, date, started, base, mark) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		state, how, reason, mark.Taken.UnixNano(), time.Now().UnixNano(), string(b), string(m))
 	return s.conn.LastInsertRowID(), catalogError("begin a run", err)
 }
 

@@ -65,7 +65,7 @@ func (s *Store) beginCopy(mark snapshot.Mark) (int64, error) {
 		if err := s.checkEmptyMirror(); err != nil {
 			return 0, err
 		}
-		return s.newRun(Copying, "first", "", mark)
+		return s.newRun(Copying, "first", "", snapshot.Mark{}, mark)
 	case open.Mark.ID == mark.ID:
 		return open.ID, nil
 	}

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // OpenReadOnly opens a store for reading what the catalog knows. It takes no lock and writes nothing: it can be used while a
@@ -46,7 +45,11 @@ func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
 		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
-	if err := errors.Join(checkFormat(conn), place.check(conn)); err != nil {
+	if err := showAsNewest(conn); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("catalog %s %w", place.path, err)
+	}
+	if err := place.check(conn); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
 	}
@@ -74,16 +77,4 @@ func readOnlyMode(catalog string) (string, error) {
 		return "", fmt.Errorf("a run was cut off and left %s-wal: mount the disk writable once and look again", filepath.Base(catalog))
 	}
 	return "mode=ro", nil
-}
-
-// checkFormat refuses what another version wrote.
-func checkFormat(conn *sqlite.Conn) error {
-	version := 0
-	err := sqlitex.ExecuteTransient(conn, "PRAGMA user_version", &sqlitex.ExecOptions{
-		ResultFunc: func(row *sqlite.Stmt) error { version = row.ColumnInt(0); return nil },
-	})
-	if err == nil && version != catalogFormat {
-		err = fmt.Errorf("%w: it is format %d, this one reads %d", ErrFormat, version, catalogFormat)
-	}
-	return err
 }

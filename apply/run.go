@@ -45,6 +45,7 @@ type Result struct {
 type Run struct {
 	Changes    *diff.ChangeSet
 	Base, Next *beneath.Root
+	BaseMark   snapshot.Mark // of Base; zero in a full comparison
 	Mark       snapshot.Mark // of Next
 	How        string        // native, full
 	Reason     string        // why not native
@@ -64,26 +65,22 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 			return nil, fmt.Errorf("looking at what earlier runs could not copy: %w", err)
 		}
 	}
-	data, err := p.encode()
-	if err != nil {
-		return nil, fmt.Errorf("recording the plan: %w", err)
-	}
 	var id int64
-	err = s.transaction("record the run", func() error {
+	err := s.transaction("record the run", func() error {
 		if run.Rekey != nil {
 			if err := s.rekey(run.Rekey); err != nil {
 				return err
 			}
 		}
 		var err error
-		if id, err = s.newRun(Recorded, run.How, run.Reason, run.Mark); err != nil {
+		if id, err = s.newRun(Recorded, run.How, run.Reason, run.BaseMark, run.Mark); err != nil {
 			return err
 		}
 		r := &recorder{s: s, run: id, plan: p, base: run.Base, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
 		if err := r.record(); err != nil {
 			return err
 		}
-		return s.exec(`INSERT INTO plans(run, data) VALUES (?, ?)`, id, data)
+		return storePlan(s.conn, id, p)
 	})
 	if err != nil {
 		return nil, err
@@ -97,7 +94,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 
 // Resume finishes a run that was cut off, from its recorded plan. next is its new snapshot.
 func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opts Options) (*Result, error) {
-	p, err := s.loadPlan(run.ID)
+	p, err := loadPlan(s.conn, run.ID)
 	if err != nil {
 		return nil, err
 	}
