@@ -4,6 +4,7 @@
 package applytest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -14,8 +15,8 @@ import (
 // tools are the programs that the real-filesystem tests call.
 var tools = []string{"mkfs.btrfs", "mkfs.ext4", "mkfs.xfs", "btrfs", "mount", "umount", "rsync"}
 
-// NeedRoot ends the test where it cannot run: as a user who may not mount. It is the only place in the project that skips
-// (testdata/may-skip.txt says so, and a test reads that list). As root nothing is ever skipped: a missing program
+// NeedRoot ends the test where it cannot run: as a user who may not mount. It, NeedZFS and NeedLVM are the only places in the
+// project that skip (testdata/may-skip.txt says so, and a test reads that list). As root nothing is ever skipped: a missing program
 // fails the test, so that a machine never looks green by accident.
 func NeedRoot(t testing.TB) {
 	t.Helper()
@@ -30,6 +31,36 @@ func NeedRoot(t testing.TB) {
 			t.Fatalf("%v: install it (make deps), real-filesystem tests are never skipped as root", err)
 		}
 	}
+}
+
+// NeedZFS ends the test where there is no ZFS. In the test machine, where there is, it never skips.
+func NeedZFS(t testing.TB) {
+	t.Helper()
+	NeedRoot(t)
+	if !loaded("/dev/zfs", "zfs") {
+		t.Skip("needs ZFS: it runs in the test machine")
+	}
+}
+
+// NeedLVM ends the test where there is no device-mapper or LVM. In the test machine, where there is, it never skips.
+func NeedLVM(t testing.TB) {
+	t.Helper()
+	NeedRoot(t)
+	if !loaded("/dev/mapper/control", "dm-mod", "dm-thin-pool", "dm-snapshot") {
+		t.Skip("needs LVM: it runs in the test machine")
+	}
+}
+
+// loaded loads kernel modules and tells whether the device is there. The test machine must have them all.
+func loaded(device string, modules ...string) bool {
+	for _, m := range modules {
+		out, err := exec.Command("modprobe", m).CombinedOutput()
+		if err != nil && os.Getenv("SNAPDIFF_TESTVM") != "" {
+			panic(fmt.Sprintf("the test machine has no %s: %v: %s", m, err, out))
+		}
+	}
+	_, err := os.Stat(device)
+	return err == nil
 }
 
 // Seed gives the seed for everything random in a test: SNAPDIFF_SEED, or the time. It is shown in -v and when the test

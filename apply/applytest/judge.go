@@ -86,6 +86,36 @@ func Differences(snap, tree string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the snapshot: %w", err)
 	}
+	return differences(want, tree)
+}
+
+// Picture is all that counts as equal of one tree, contents as hashes: something to compare with later, when the tree itself
+// has gone on.
+type Picture struct{ items map[string]item }
+
+// TakePicture reads a tree whole.
+func TakePicture(t testing.TB, tree string) Picture {
+	t.Helper()
+	items, err := scanTree(tree)
+	if err != nil {
+		t.Fatalf("reading %s: %v", tree, err)
+	}
+	return Picture{items}
+}
+
+// Judge fails the test unless a tree equals the picture.
+func (p Picture) Judge(t testing.TB, tree string) {
+	t.Helper()
+	lines, err := differences(p.items, tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) > 0 {
+		t.Errorf("%s differs from what it was taken of:\n%s", tree, firstLines(lines))
+	}
+}
+
+func differences(want map[string]item, tree string) ([]string, error) {
 	have, err := scanTree(tree)
 	if err != nil {
 		return nil, fmt.Errorf("reading the mirror: %w", err)

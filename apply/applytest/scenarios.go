@@ -95,6 +95,19 @@ var Scenarios = []Scenario{
 	{"defragment", changes{Create("a", 90000, 1), Sync(), Write("a", 8192, 4096, 2), Sync(), Write("a", 20480, 4096, 3), Sync()}, changes{Defragment("a")}, []Feature{NeedsSubvolumes}},
 	{"removed dir", changes{Mkdir("a"), Mkdir("a/b"), Create("a/b/x", 1, 1), Mkdir("empty")}, changes{RemoveAll("a"), Remove("empty")}, nil},
 	{"dir in place of its parent", changes{Mkdir("a"), Mkdir("a/a"), Create("a/a/x", 1, 1), Create("a/gone", 1, 1)}, changes{Rename("a/a", "t"), RemoveAll("a"), Rename("t", "a")}, nil},
+	// The tree of snapper issue 321 in both orders: what a directory held moves out and the directory goes, new things come
+	// under the old names.
+	{"moved out and removed", changes{Mkdir("a"), Create("a/lake", 5000, 1), Mkdir("a/d"), Create("a/d/173", 3000, 2), Mkdir("b")},
+		changes{Rename("a/d", "d"), Rename("a/lake", "d/lake"), Create("d/colours", 700, 3), Remove("a")}, nil},
+	{"removed and moved in", changes{Mkdir("a"), Mkdir("a/d"), Create("a/d/173", 3000, 2), Mkdir("b"), Create("b/x", 1, 1)},
+		changes{Rename("a/d/173", "b/173"), RemoveAll("a"), Rename("b", "a"), Mkdir("b"), Rename("a/x", "b/x"), Mkdir("a/d"), Rename("a/173", "a/d/173")}, nil},
+	// OpenZFS issues 16753 and 13283: a link that came and went again between the snapshots.
+	{"link that was there for a while", changes{Mkdir("src"), Mkdir("dest"), Create("src/file", 5000, 1)}, changes{Link("src/file", "dest/file"), Remove("dest/file")}, nil},
+	// OpenZFS issue 4367: the directory of the first of several links goes, the file lives on and changes.
+	{"link whose first directory went", changes{Mkdir("one"), Mkdir("two"), Create("one/a", 5000, 1), Link("one/a", "two/b")},
+		changes{Remove("one/a"), Remove("one"), Append("two/b", 100, 2)}, nil},
+	{"one link for another", changes{Mkdir("d"), Create("a", 5000, 1), Link("a", "d/b")}, changes{Link("a", "d/c"), Remove("d/b")}, nil},
+	{"grown by truncate", changes{Create("a", 5000, 1), Create("b", 0, 1)}, changes{KeepMtime("a", Truncate("a", 300000)), Truncate("b", 1<<20)}, nil},
 }
 
 // ScenariosFor are those that a filesystem without the features lacks can do.

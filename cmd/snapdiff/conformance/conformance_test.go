@@ -1,0 +1,208 @@
+// Package conformance holds the tests that every kind of source has to pass with every kind of mirror: whole runs of jobs,
+// judged after each one. There is nothing but tests in it.
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"snapdiff/apply"
+	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/cmd/snapdiff/source"
+)
+
+// bench is one job: a source that a driver made and a store.
+type bench struct {
+	testing.TB
+	driver driver
+	origin origin
+	job    config.Job
+	past   []Picture // of the mirror after each run
+}
+
+// newBench makes a source and a store for it.
+func newBench(t testing.TB, d driver, mirror Kind) *bench {
+	t.Helper()
+	b := &bench{TB: t, driver: d, origin: d.make(t)}
+	store := filepath.Join(Mount(t, mirror), "store")
+	text := fmt.Sprintf("[jobs.test]\nsource = %q\nstore = %q\nmax_deleted = \"100%%\"\n%s\n", b.origin.source, store, b.origin.settings)
+	c, err := config.Parse("test.toml", []byte(text))
+	b.must(err)
+	b.job = c.Jobs[0]
+	b.must(job.Init(t.Context(), b.job))
+	t.Cleanup(b.dropSnapshots)
+	return b
+}
+
+// dropSnapshots gives the filesystem of the source free for its driver.
+func (b *bench) dropSnapshots() {
+	ctx := context.Background()
+	src, err := source.Open(ctx, b.job)
+	if err == nil {
+		err = src.Clean(ctx)
+		src.Close()
+	}
+	if err != nil {
+		b.Errorf("removing the snapshots: %v", err)
+	}
+}
+
+func (b *bench) must(err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// scenarios are those that the source's filesystem can do.
+func (b *bench) scenarios() []Scenario { return ScenariosFor(b.driver.lacks...) }
+
+// run makes one run and judges the mirror.
+func (b *bench) run() *job.Report {
+	b.Helper()
+	reports, err := job.Run(b.Context(), b.job, b.Logf)
+	b.must(err)
+	if len(reports) != 1 {
+		b.Fatalf("%d runs were made, want 1", len(reports))
+	}
+	b.judge()
+	b.past = append(b.past, TakePicture(b, filepath.Join(b.job.Store, "tree")))
+	return reports[0]
+}
+
+// native makes a run that must not compare in full.
+func (b *bench) native() *job.Report {
+	b.Helper()
+	report := b.run()
+	if report.How != "native" {
+		b.Errorf("the run compared %s: %s", report.How, report.Reason)
+	}
+	return report
+}
+
+// judge compares the mirror with the snapshot that it was made of and, where that can be, with the source itself, in which
+// nothing has changed since.
+func (b *bench) judge() {
+	b.Helper()
+	ctx := b.Context()
+	src, err := source.Open(ctx, b.job)
+	b.must(err)
+	defer src.Close()
+	store, err := apply.Open(b.job.Store)
+	b.must(err)
+	last, _, err := store.Last()
+	store.Close()
+	b.must(err)
+	snap, err := src.Open(ctx, last.Mark)
+	b.must(err)
+	defer snap.Close()
+	tree := filepath.Join(b.job.Store, "tree")
+	Judge(b, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), snap.Root.FD()), tree)
+	if b.origin.live {
+		Judge(b, b.origin.dir, tree)
+	}
+}
+
+// judgePast restores each restore point and judges it by the picture that was taken of the mirror when it was the newest.
+func (b *bench) judgePast() {
+	b.Helper()
+	dir := b.TempDir()
+	for i, picture := range b.past {
+		view, err := apply.OpenView(b.job.Store, "", int64(i+1))
+		b.must(err)
+		to := filepath.Join(dir, fmt.Sprintf("r%d", i+1))
+		_, err = view.Restore(b.Context(), "", to)
+		view.Close()
+		b.must(err)
+		picture.Judge(b, to)
+	}
+}
+
+// each runs a test for every kind of source with one of its mirrors, which the seed chooses; with SNAPDIFF_SOAK with all.
+func each(t *testing.T, test func(t *testing.T, d driver, mirror Kind, r *rand.Rand)) {
+	r := rand.New(rand.NewPCG(Seed(t), 2))
+	for _, d := range drivers {
+		mirrors := []Kind{d.mirrors[r.IntN(len(d.mirrors))]}
+		if Soak() {
+			mirrors = MirrorKinds
+		}
+		for _, mirror := range mirrors {
+			t.Run(d.name+"/"+string(mirror), func(t *testing.T) { test(t, d, mirror, r) })
+		}
+	}
+}
+
+// TestScenarios brings every operation that the source can do into a mirror.
+func TestScenarios(t *testing.T) {
+	each(t, func(t *testing.T, d driver, mirror Kind, _ *rand.Rand) {
+		b := newBench(t, d, mirror)
+		Begin(t, b.origin.dir, b.scenarios())
+		b.run()
+		Go(t, b.origin.dir, b.scenarios())
+		b.native()
+		if r := b.native(); r.Counts != (apply.Counts{}) {
+			t.Errorf("a run with nothing changed counts %+v", r.Counts)
+		}
+		End(t, b.origin.dir, b.scenarios())
+		b.native()
+		b.judgePast()
+	})
+}
+
+// TestUnlinkedWhileOpen: a file that is deleted while somebody still writes to it goes from the mirror at once and does not
+// come back. (A chain of `zfs diff` misses it for ever.)
+func TestUnlinkedWhileOpen(t *testing.T) {
+	each(t, func(t *testing.T, d driver, mirror Kind, _ *rand.Rand) {
+		b := newBench(t, d, mirror)
+		Apply(t, b.origin.dir, Create("open", 50000, 1), Create("other", 10, 2))
+		b.run()
+		f, err := os.OpenFile(filepath.Join(b.origin.dir, "open"), os.O_WRONLY, 0)
+		b.must(err)
+		Apply(t, b.origin.dir, Remove("open"))
+		_, err = f.WriteString(strings.Repeat("unseen", 1000))
+		b.must(err)
+		b.native()
+		b.must(f.Close())
+		b.native()
+	})
+}
+
+// TestRandomRounds does random changes between runs.
+func TestRandomRounds(t *testing.T) {
+	rounds, count := 4, 200
+	if Soak() {
+		rounds, count = 300, 1000
+	}
+	each(t, func(t *testing.T, d driver, mirror Kind, r *rand.Rand) {
+		b := newBench(t, d, mirror)
+		b.run()
+		for range rounds {
+			b.randomRound(r, count)
+		}
+		b.judgePast()
+	})
+}
+
+// randomRound does one round; if it fails, the changes are printed.
+func (b *bench) randomRound(r *rand.Rand, count int) {
+	b.Helper()
+	var done []Change
+	defer func() {
+		if b.Failed() {
+			b.Logf("the last changes:\n%s", Script(done))
+		}
+	}()
+	for range count {
+		if c := RandomChange(r); c.Apply(b.origin.dir) == nil {
+			done = append(done, c)
+		}
+	}
+	b.native()
+}
