@@ -16,7 +16,7 @@ import (
 //   - Every name in names is in the mirror, all names of one node are one inode, and that inode has no other names but in
 //     history.
 //   - Every object that a row needs is in history, and nothing else is.
-//   - Nothing is left in stage, in plans and in copied.
+//   - Nothing is left in stage, in plans, in copied and in moves.
 func (s *Store) CheckCatalog() (wrong []string, err error) {
 	c := &catalogCheck{s: s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
 	for _, step := range []func() error{c.leftOvers, c.history, c.directories, c.names} {
@@ -39,7 +39,7 @@ func (c *catalogCheck) fault(format string, args ...any) {
 }
 
 func (c *catalogCheck) leftOvers() error {
-	for _, table := range []string{"plans", "copied"} {
+	for _, table := range []string{"plans", "copied", "moves"} {
 		err := c.s.query(`SELECT count(*) FROM `+table, func(row *sqlite.Stmt) error {
 			if n := row.ColumnInt64(0); n > 0 {
 				c.fault("%d rows are left in %s", n, table)

@@ -73,6 +73,9 @@ func (r *recorder) entries() error {
 		}
 	}
 	for _, n := range r.plan.Linked {
+		if err := r.move(n); err != nil {
+			return err
+		}
 		if r.newDirs[n.Parent] {
 			continue // nobody can look into a directory that was not there
 		}
@@ -85,6 +88,16 @@ func (r *recorder) entries() error {
 		}
 	}
 	return nil
+}
+
+// move notes where a name that comes will be, for views of earlier restore points that are opened before the commit: what it
+// means was there before, under another name. All that was there has been looked up by now.
+func (r *recorder) move(n diff.Name) error {
+	id := r.nodes[n.Key]
+	if id == 0 {
+		return nil
+	}
+	return r.s.exec(`INSERT OR IGNORE INTO moves(node, path) VALUES (?, ?)`, id, []byte(n.Path))
 }
 
 // mustNode is the node of an inode that the catalog has to know.
@@ -151,12 +164,29 @@ func (r *recorder) newNode(k diff.Key, a diff.Attr, paths []string) (int64, erro
 	if a.IsDir() {
 		return 0, fmt.Errorf("directory %q (inode %d, generation %d) has no node", paths[0], k.Ino, k.Gen)
 	}
-	if err := r.s.exec(`INSERT INTO nodes(ino, gen, type, alive) VALUES (?, ?, ?, 1)`, int64(k.Ino), int64(k.Gen), a.Type()); err != nil {
+	born, err := r.born(paths[0])
+	if err != nil {
+		return 0, err
+	}
+	if err := r.s.exec(`INSERT INTO nodes(ino, gen, type, alive, born) VALUES (?, ?, ?, 1, ?)`, int64(k.Ino), int64(k.Gen), a.Type(), born); err != nil {
 		return 0, err
 	}
 	id := r.s.conn.LastInsertRowID()
 	r.nodes[k] = id
 	return id, r.s.setNames(id, paths, map[string]int64{"": rootNode})
+}
+
+// born is the run that made a file which has had no node so far, and so has kept its name since; 0: the first run, or not
+// known. It is the last run in which the name, or the whole directory, began to mean what it means.
+func (r *recorder) born(path string) (run int64, err error) {
+	parent, name := split(path)
+	dir, err := r.s.dirNode(parent, map[string]int64{"": rootNode})
+	if err != nil {
+		return 0, err
+	}
+	err = r.s.query(`SELECT max(ifnull((SELECT max(run) FROM entries WHERE dir = ?1 AND name = ?2), 0), (SELECT born FROM nodes WHERE id = ?1))`,
+		func(row *sqlite.Stmt) error { run = row.ColumnInt64(0); return nil }, dir, []byte(name))
+	return run, err
 }
 
 // setNames says where a file's names are. dirs keeps nodes of directories by path.
@@ -217,7 +247,7 @@ func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string
 			return err
 		}
 	}
-	if err := s.commitDirs(p); err != nil {
+	if err := s.commitDirs(run, p); err != nil {
 		return err
 	}
 	if err := s.commitFiles(p); err != nil {
@@ -232,14 +262,16 @@ func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string
 	if err != nil {
 		return err
 	}
-	if err := s.exec(`DELETE FROM plans WHERE run = ?`, run); err != nil {
-		return err
+	for _, table := range []string{"plans", "moves"} { // of the one unfinished run there is
+		if err := s.exec(`DELETE FROM ` + table); err != nil {
+			return err
+		}
 	}
 	return s.endRun(run, p.counts(), incomplete, warnings)
 }
 
 // commitDirs gives new directories their nodes and moved ones their place. Two may have swapped names: all leave first.
-func (s *Store) commitDirs(p *plan) error {
+func (s *Store) commitDirs(run int64, p *plan) error {
 	for _, n := range p.Linked {
 		if n.Type == unix.S_IFDIR {
 			if err := s.exec(`UPDATE nodes SET parent = NULL, name = NULL WHERE ino = ? AND gen = ? AND alive`, int64(n.Key.Ino), int64(n.Key.Gen)); err != nil {
@@ -260,8 +292,8 @@ func (s *Store) commitDirs(p *plan) error {
 			return err
 		}
 		if id == 0 {
-			err = s.exec(`INSERT INTO nodes(ino, gen, parent, name, type, alive) VALUES (?, ?, ?, ?, ?, 1)`,
-				int64(n.Key.Ino), int64(n.Key.Gen), parent, []byte(n.Base()), unix.S_IFDIR)
+			err = s.exec(`INSERT INTO nodes(ino, gen, parent, name, type, alive, born) VALUES (?, ?, ?, ?, ?, 1, ?)`,
+				int64(n.Key.Ino), int64(n.Key.Gen), parent, []byte(n.Base()), unix.S_IFDIR, run)
 		} else {
 			err = s.exec(`UPDATE nodes SET parent = ?, name = ? WHERE id = ?`, parent, []byte(n.Base()), id)
 		}
