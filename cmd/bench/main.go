@@ -21,6 +21,7 @@ type options struct {
 	dir                    string // where the loop files go
 	binary                 string // snapdiff
 	verify                 bool
+	find                   bool // measure finding the changes alone
 	seed                   uint64
 }
 
@@ -33,6 +34,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.dir, "dir", "/var/tmp", "`folder` for the loop files")
 	flag.StringVar(&o.binary, "snapdiff", "./snapdiff", "the `binary` to measure")
 	flag.BoolVar(&o.verify, "verify", false, "compare every mirror with its snapshot by rsync --checksum")
+	flag.BoolVar(&o.find, "find", false, "measure finding the changes alone, against btrfs send --no-data: no mirror, no rsync")
 	flag.Uint64Var(&o.seed, "seed", 1, "`seed` of contents and changes")
 	flag.Parse()
 	if o.changes == 0 {
@@ -52,6 +54,13 @@ func parse() (options, error) {
 }
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == "-compare" { // the process that runFind starts
+		if err := compare(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o, err := parse()
 	if err == nil {
 		err = run(o)
@@ -80,6 +89,9 @@ func run(o options) (err error) {
 	b := &bench{options: o, work: work, source: filepath.Join(src.mount, "data"), snapshots: src.mount}
 	if err := b.makeSource(); err != nil {
 		return err
+	}
+	if o.find {
+		return b.runFind()
 	}
 	for _, c := range []contestant{&snapdiff{bench: b}, &rsync{bench: b}, &btrfsSend{bench: b}} {
 		if err := b.measure(c); err != nil {

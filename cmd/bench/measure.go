@@ -90,7 +90,7 @@ func (b *bench) measure(c contestant) (err error) {
 	if err := c.prepare(target.mount); err != nil {
 		return err
 	}
-	if err := b.time("first copy, cold", c, c.first(), true, b.source, target.mount); err != nil {
+	if err := b.time("first copy, cold", c.name(), c.first(), true, b.source, target.mount); err != nil {
 		return err
 	}
 	for n := 1; n <= 2*b.repeat; n++ {
@@ -109,7 +109,7 @@ func (b *bench) measure(c contestant) (err error) {
 			{"finding the changes", c.find(base, next.snapshot)},
 			{"incremental run", c.incremental(base, next.snapshot)},
 		} {
-			if err := b.time(step.what+", "+temp, c, step.cmd, next.cold, next.snapshot, target.mount); err != nil {
+			if err := b.time(step.what+", "+temp, c.name(), step.cmd, next.cold, next.snapshot, target.mount); err != nil {
 				return err
 			}
 		}
@@ -117,12 +117,12 @@ func (b *bench) measure(c contestant) (err error) {
 			return err
 		}
 	}
-	return b.time("nothing changed, warm", c, c.idle(b.rounds[2*b.repeat].snapshot), false, b.source, target.mount)
+	return b.time("nothing changed, warm", c.name(), c.idle(b.rounds[2*b.repeat].snapshot), false, b.source, target.mount)
 }
 
 // time runs one command and keeps its figure. Before a cold one the caches are dropped; before a warm one the names and
 // inodes of both sides are read, so that no contestant profits from what another left in memory.
-func (b *bench) time(what string, c contestant, cmd *exec.Cmd, cold bool, sides ...string) error {
+func (b *bench) time(what, who string, cmd *exec.Cmd, cold bool, sides ...string) error {
 	if cmd == nil {
 		return nil
 	}
@@ -145,7 +145,7 @@ func (b *bench) time(what string, c contestant, cmd *exec.Cmd, cold bool, sides 
 		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, output.String())
 	}
 	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	f := figure{what, c.name(), took.Seconds(), usage.Maxrss << 10}
+	f := figure{what, who, took.Seconds(), usage.Maxrss << 10}
 	say("%-28s %-24s %8.2f s %5d MB", f.what, f.who, f.seconds, f.peak>>20)
 	b.figures = append(b.figures, f)
 	return nil

@@ -24,7 +24,11 @@ func (b *bench) writeTable(out io.Writer) {
 	for _, r := range rows {
 		seconds, peak := median(byRow[r])
 		ratio := ""
-		if own := byRow[row{r.what, (&snapdiff{}).name()}]; own != nil {
+		own := byRow[row{r.what, (&snapdiff{}).name()}]
+		if own == nil {
+			own = byRow[row{r.what, (&finder{}).name()}]
+		}
+		if own != nil {
 			base, _ := median(own)
 			ratio = fmt.Sprintf("%.2f", seconds/base)
 		}
@@ -34,7 +38,7 @@ func (b *bench) writeTable(out io.Writer) {
 
 // order puts the rows of one kind of measurement together.
 func order(what string) int {
-	return slices.Index([]string{"first copy, cold", "finding the changes, warm", "finding the changes, cold",
+	return slices.Index([]string{"first copy, cold", "finding the changes, warm", "finding the changes, cold", "finding the changes, nothing changed",
 		"incremental run, warm", "incremental run, cold", "nothing changed, warm"}, what)
 }
 
