@@ -1,0 +1,250 @@
+// Package changes writes what changed between two states of a tree: for people, as JSON, and as lists of paths that tar, rsync
+// and other programs read. Paths are bytes; what a format cannot carry is said, never written wrongly.
+package changes
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/diff"
+)
+
+// Format is how changes are written.
+type Format string
+
+const (
+	Human   Format = "human"   // one line a change: + - M R, the path, and what differs
+	JSON    Format = "json"    // one object a change and line
+	Null    Format = "null"    // every path to copy, each ended by a NUL
+	Lines   Format = "lines"   // the same, each ended by a newline; names with a control character go to Options.Rejects
+	Rsync   Format = "rsync"   // the same, for rsync --from0 --files-from=-
+	Tar     Format = "tar"     // the same, for tar --null --no-recursion -T -
+	Deleted Format = "deleted" // every path that went, what is in a directory before it, each ended by a NUL
+)
+
+// Formats are all of them, in the order of the help text.
+var Formats = []Format{Human, JSON, Null, Lines, Rsync, Tar, Deleted}
+
+// ParseFormat reads a format's name.
+func ParseFormat(name string) (Format, error) {
+	names := make([]string, len(Formats))
+	for i, f := range Formats {
+		names[i] = string(f)
+		if names[i] == name {
+			return f, nil
+		}
+	}
+	return "", fmt.Errorf("no format %q; there are: %s", name, strings.Join(names, ", "))
+}
+
+// ListsPaths tells the formats that are lists of paths (Printer.Path); the others show changes (Printer.Change).
+func (f Format) ListsPaths() bool { return f != Human && f != JSON }
+
+// Options of a Printer.
+type Options struct {
+	Format Format
+	// Prefix, when set, is the directory that every path is shown below; else paths are relative to the source.
+	Prefix string
+	// Rejects takes the names that Lines cannot carry, each ended by a NUL. Without it they make Close fail.
+	Rejects io.Writer
+}
+
+// Printer writes changes in one format. Close it: what was written before is incomplete.
+type Printer struct {
+	o        Options
+	w        *bufio.Writer
+	rejected int
+	first    string // of what was rejected
+	root     bool   // Rsync: the top directory itself is still to be written
+}
+
+// New makes a printer.
+func New(w io.Writer, o Options) *Printer {
+	return &Printer{o: o, w: bufio.NewWriterSize(w, 64<<10)}
+}
+
+// PrintSet writes a change set that was not applied yet, as Human or JSON.
+func PrintSet(w io.Writer, o Options, set *diff.ChangeSet) error {
+	if o.Format.ListsPaths() {
+		return fmt.Errorf("what is pending can be shown as %s and %s only: a list for other programs needs the restore point that the run will make", Human, JSON)
+	}
+	p := New(w, o)
+	if err := apply.ChangesOf(set, p.Change); err != nil {
+		return err
+	}
+	return p.Close()
+}
+
+// Change writes one change, in the formats Human and JSON.
+func (p *Printer) Change(c apply.Change) error {
+	if p.o.Format == JSON {
+		return output.JSON(p.w, p.record(c))
+	}
+	if c.Why == apply.ReasonNames { // people see the names that came and went
+		return nil
+	}
+	line := string(c.Kind) + " "
+	if c.Kind == apply.Renamed {
+		line += p.show(c.OldPath, c.Type) + " -> "
+	}
+	line += p.show(c.Path, c.Type)
+	if why := reasons(c.Why &^ apply.ReasonNames); len(why) > 0 {
+		line += " (" + strings.Join(why, ", ") + ")"
+	}
+	_, err := p.w.WriteString(line + "\n")
+	return err
+}
+
+// show is a path for people; directories end in a slash.
+func (p *Printer) show(path string, kind uint32) string {
+	path = p.full(path)
+	if kind == unix.S_IFDIR && !strings.HasSuffix(path, "/") {
+		path += "/"
+	}
+	return output.Name(path)
+}
+
+// full is a path as it is asked for.
+func (p *Printer) full(path string) string {
+	switch {
+	case p.o.Prefix == "" && path == "":
+		return "."
+	case p.o.Prefix == "":
+		return path
+	case path == "":
+		return p.o.Prefix
+	}
+	return strings.TrimSuffix(p.o.Prefix, "/") + "/" + path
+}
+
+// record is a change in JSON. Keys stay.
+type record struct {
+	Kind string `json:"kind"` // added, removed, modified, renamed
+	output.Path
+	OldPath    string   `json:"old_path,omitempty"`
+	OldPathB64 string   `json:"old_path_b64,omitempty"`
+	Type       string   `json:"type"`
+	Reasons    []string `json:"reasons"`
+	Size       *int64   `json:"size,omitempty"`     // of regular files, where it is there now
+	OldSize    *int64   `json:"old_size,omitempty"` // of regular files, where it was there before
+}
+
+var kinds = map[apply.ChangeKind]string{apply.Added: "added", apply.Removed: "removed", apply.Modified: "modified", apply.Renamed: "renamed"}
+
+func (p *Printer) record(c apply.Change) record {
+	r := record{Kind: kinds[c.Kind], Path: output.NewPath(p.full(c.Path)), Type: TypeName(c.Type), Reasons: reasons(c.Why)}
+	if c.OldPath != "" {
+		old := output.NewPath(p.full(c.OldPath))
+		r.OldPath, r.OldPathB64 = old.Path, old.B64
+	}
+	if c.Type == unix.S_IFREG {
+		if c.Kind != apply.Removed {
+			r.Size = &c.Size
+		}
+		if c.Kind != apply.Added {
+			r.OldSize = &c.OldSize
+		}
+	}
+	return r
+}
+
+// TypeName is the type of an inode in words, by the S_IFMT part of its mode.
+func TypeName(kind uint32) string {
+	switch kind {
+	case unix.S_IFREG:
+		return "file"
+	case unix.S_IFDIR:
+		return "directory"
+	case unix.S_IFLNK:
+		return "symlink"
+	case unix.S_IFIFO:
+		return "fifo"
+	case unix.S_IFSOCK:
+		return "socket"
+	case unix.S_IFBLK:
+		return "block device"
+	case unix.S_IFCHR:
+		return "character device"
+	}
+	return "unknown"
+}
+
+// reasons are the words for what differs.
+func reasons(why apply.Reason) []string {
+	words := []string{}
+	for _, r := range []struct {
+		bit  apply.Reason
+		word string
+	}{
+		{apply.ReasonReplaced, "replaced"}, {apply.ReasonData, "data"}, {apply.ReasonMetadata, "metadata"},
+		{apply.ReasonXattrs, "xattrs"}, {apply.ReasonLink, "link"}, {apply.ReasonNames, "names"},
+	} {
+		if why&r.bit != 0 {
+			words = append(words, r.word)
+		}
+	}
+	return words
+}
+
+// Path writes one path, in the formats that list paths.
+func (p *Printer) Path(path string) error {
+	end := byte(0)
+	switch p.o.Format {
+	case Rsync:
+		if path == "" { // named alone it would mean all that is in it; with any other path below ./ it comes by itself
+			p.root = true
+			return nil
+		}
+		if p.root = false; p.o.Prefix == "" {
+			path = "./" + path // rsync takes # and ; at the beginning for a comment
+		} else {
+			path = p.full(path)
+		}
+	case Lines:
+		if path = p.full(path); strings.ContainsFunc(path, isControl) {
+			return p.reject(path)
+		}
+		end = '\n'
+	default:
+		path = p.full(path)
+	}
+	p.w.WriteString(path)
+	return p.w.WriteByte(end)
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+func (p *Printer) reject(path string) error {
+	if p.rejected++; p.rejected == 1 {
+		p.first = path
+	}
+	if p.o.Rejects == nil {
+		return nil
+	}
+	_, err := io.WriteString(p.o.Rejects, path+"\x00")
+	return err
+}
+
+// Rejected is the number of names that the format could not carry.
+func (p *Printer) Rejected() int { return p.rejected }
+
+// Close writes what is left.
+func (p *Printer) Close() error {
+	if p.root {
+		fmt.Fprintf(p.w, "%s/\x00", strings.TrimSuffix(p.full(""), "/"))
+	}
+	if err := p.w.Flush(); err != nil {
+		return err
+	}
+	if p.rejected > 0 && p.o.Rejects == nil {
+		return fmt.Errorf("%s paths cannot be written as lines and were left out, the first is %s: take the format null, or name a file for them with --rejects",
+			output.Count(int64(p.rejected)), output.Name(p.first))
+	}
+	return nil
+}
