@@ -135,7 +135,8 @@ func (s *Store) Last() (last, unfinished *RunInfo, err error) {
 	return last, unfinished, err
 }
 
-func (s *Store) newRun(state, how, reason string, base, mark snapshot.Mark) (int64, error) {
+// newRun begins a run; id 0 takes the next.
+func (s *Store) newRun(id int64, state, how, reason string, base, mark snapshot.Mark) (int64, error) {
 	m, err := json.Marshal(mark)
 	if err != nil {
 		return 0, err
@@ -146,8 +147,8 @@ func (s *Store) newRun(state, how, reason string, base, mark snapshot.Mark) (int
 			return 0, err
 		}
 	}
-	err = s.exec(`INSERT INTO runs(state, how, reason, date, started, base, mark) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		state, how, reason, mark.Taken.UnixNano(), time.Now().UnixNano(), string(b), string(m))
+	err = s.exec(`INSERT INTO runs(id, state, how, reason, date, started, base, mark) VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?)`,
+		id, state, how, reason, mark.Taken.UnixNano(), time.Now().UnixNano(), string(b), string(m))
 	return s.conn.LastInsertRowID(), catalogError("begin a run", err)
 }
 

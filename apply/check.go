@@ -16,10 +16,11 @@ import (
 //   - Every name in names is in the mirror, all names of one node are one inode, and that inode has no other names but in
 //     history.
 //   - Every object that a row needs is in history, and nothing else is.
+//   - The number of names of files is right.
 //   - Nothing is left in stage, in plans, in copied and in moves.
 func (s *Store) CheckCatalog() (wrong []string, err error) {
 	c := &catalogCheck{s: s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
-	for _, step := range []func() error{c.leftOvers, c.history, c.directories, c.names} {
+	for _, step := range []func() error{c.leftOvers, c.history, c.directories, c.fileNames, c.names} {
 		if err := step(); err != nil {
 			return c.wrong, err
 		}
@@ -32,6 +33,7 @@ type catalogCheck struct {
 	wrong     []string
 	dirs      map[int64]string // live directories by node
 	inHistory map[uint64]int   // names in history by inode number
+	files     int64            // names of files in the mirror
 }
 
 func (c *catalogCheck) fault(format string, args ...any) {
@@ -116,6 +118,7 @@ func (c *catalogCheck) directories() error {
 			id, ok := nodes[name]
 			switch {
 			case dtype != unix.DT_DIR:
+				c.files++
 				return nil
 			case !ok:
 				c.fault("directory %q has no node", join(path, name))
@@ -139,6 +142,14 @@ func (c *catalogCheck) directories() error {
 		}
 		return nil
 	})
+}
+
+func (c *catalogCheck) fileNames() error {
+	text, err := c.s.Meta(metaFiles)
+	if err == nil && text != "" && text != fmt.Sprint(c.files) {
+		c.fault("the catalog counts %s names of files, the mirror has %d", text, c.files)
+	}
+	return err
 }
 
 // names compares the names of files that have a node with the mirror.

@@ -44,8 +44,12 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 		return nil, err
 	}
 	counts := Counts{Files: f.counts.Files.Load(), Dirs: f.counts.Dirs.Load(), Bytes: f.counts.Bytes.Load()}
+	partly, err := s.present(bad)
+	if err != nil {
+		return nil, err
+	}
 	err = s.transaction("commit the first copy", func() error {
-		return errors.Join(s.exec(`DELETE FROM copied`), s.endRun(run, counts, len(bad), nil))
+		return errors.Join(s.exec(`DELETE FROM copied`), s.setFileNames(counts.Files+partly), s.endRun(run, counts, len(bad), nil))
 	})
 	if err != nil {
 		return nil, err
@@ -65,7 +69,7 @@ func (s *Store) beginCopy(mark snapshot.Mark) (int64, error) {
 		if err := s.checkEmptyMirror(); err != nil {
 			return 0, err
 		}
-		return s.newRun(Copying, "first", "", snapshot.Mark{}, mark)
+		return s.newRun(0, Copying, "first", "", snapshot.Mark{}, mark)
 	case open.Mark.ID == mark.ID:
 		return open.ID, nil
 	}

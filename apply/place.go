@@ -113,6 +113,9 @@ func createCatalogAt(store, path string) error {
 	if err := createCatalog(path); err != nil {
 		return err
 	}
+	if err := os.Chmod(path, 0o600); err != nil { // SQLite gives its helper files the same mode
+		return fmt.Errorf("making the catalog: %w", err)
+	}
 	place := catalogPlace{path, rand.Text()}
 	conn, err := openCatalog(path)
 	if err != nil {

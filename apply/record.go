@@ -257,9 +257,11 @@ func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string
 	if err := s.addPending(problems); err != nil {
 		return err
 	}
-	incomplete := 0
-	err := s.query(`SELECT count(*) FROM pending`, func(row *sqlite.Stmt) error { incomplete = row.ColumnInt(0); return nil })
+	pending, err := s.Pending()
 	if err != nil {
+		return err
+	}
+	if err := s.countFileNames(p, pending); err != nil {
 		return err
 	}
 	for _, table := range []string{"plans", "moves"} { // of the one unfinished run there is
@@ -267,7 +269,7 @@ func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string
 			return err
 		}
 	}
-	return s.endRun(run, p.counts(), incomplete, warnings)
+	return s.endRun(run, p.counts(), len(pending), warnings)
 }
 
 // commitDirs gives new directories their nodes and moved ones their place. Two may have swapped names: all leave first.

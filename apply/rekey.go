@@ -35,6 +35,9 @@ func (s *Store) rekey(keyOf func(path string) (diff.Key, error)) error {
 		}
 		queue = append(queue, sub...)
 	}
+	if err := s.setFileNames(w.files); err != nil {
+		return err
+	}
 	if err := s.exec(`DELETE FROM names WHERE node IN (SELECT id FROM nodes WHERE alive AND ino = -1)`); err != nil {
 		return err
 	}
@@ -50,6 +53,7 @@ type rekeying struct {
 	s     *Store
 	keyOf func(path string) (diff.Key, error)
 	met   map[int64]bool // file nodes
+	files int64          // names of files
 }
 
 // dir goes through one directory of the mirror and its rows, and gives its subdirectories.
@@ -71,6 +75,7 @@ func (w *rekeying) dir(d rekeyDir) (sub []rekeyDir, err error) {
 			sub = append(sub, rekeyDir{dirs[name], path})
 			return nil
 		}
+		w.files++
 		if node, ok := files[name]; ok {
 			delete(files, name)
 			return w.file(node, path)

@@ -49,6 +49,7 @@ type Run struct {
 	Mark       snapshot.Mark // of Next
 	How        string        // native, full
 	Reason     string        // why not native
+	ID         int64         // what ReserveRun gave, when no run has begun since; 0 takes the next
 	// Rekey gives, after a full comparison, the key that an inode of the mirror has in the change set.
 	Rekey func(path string) (diff.Key, error)
 }
@@ -73,7 +74,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 			}
 		}
 		var err error
-		if id, err = s.newRun(Recorded, run.How, run.Reason, run.BaseMark, run.Mark); err != nil {
+		if id, err = s.newRun(run.ID, Recorded, run.How, run.Reason, run.BaseMark, run.Mark); err != nil {
 			return err
 		}
 		r := &recorder{s: s, run: id, plan: p, base: run.Base, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
