@@ -56,7 +56,7 @@ func pastStore(t *testing.T) (store, old string, conn *sqlite.Conn) {
 }
 
 // viewSchema is the part of the catalog that a view reads.
-const viewSchema = `PRAGMA user_version = 1;
+const viewSchema = `PRAGMA application_id = 0x736e6470; PRAGMA user_version = 1;
 	CREATE TABLE runs(id INTEGER PRIMARY KEY, state TEXT, date INTEGER);
 	CREATE TABLE nodes(id INTEGER PRIMARY KEY, ino INTEGER, gen INTEGER, parent INTEGER, name BLOB, type INTEGER, alive INTEGER);
 	CREATE TABLE names(dir INTEGER, name BLOB, node INTEGER, PRIMARY KEY(dir, name)) WITHOUT ROWID;
@@ -167,7 +167,7 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	if err != nil || len(points) != 3 || points[2].Run != 3 {
 		t.Errorf("restore points %v %v", points, err)
 	}
-	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 2;`, nil))
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 99;`, nil))
 	if _, err := OpenView(store, "", 2); !errors.Is(err, ErrFormat) {
 		t.Errorf("a catalog of a newer format: %v, want ErrFormat", err)
 	}
