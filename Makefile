@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 WITH_GO   = go_bin=$$(testdata/need-go.sh) && export PATH="$$go_bin:$$PATH" GOTOOLCHAIN=local
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build deps demo test test-host bench soak fuzz testvm testvm-shell install clean
+.PHONY: help build deps demo test test-host bench soak fuzz testvm testvm-shell packages test-packages install clean
 
 help:
 	@echo 'make build         the binary ./snapdiff (static, no cgo)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make fuzz          every fuzz target for a while: make fuzz SECONDS=60'
 	@echo 'make bench         speed against rsync and btrfs send: make bench ARGS="-files 1000000"'
 	@echo 'make testvm-shell  a shell in the test machine that has ZFS and LVM'
+	@echo 'make packages      .deb and .rpm for amd64 and arm64 into ./dist; make test-packages tries them'
 	@echo 'make install       PREFIX=/usr/local DESTDIR='
 
 build:
@@ -48,6 +49,12 @@ testvm:
 testvm-shell: testvm
 	@testdata/testvm/shell.sh
 
+packages:
+	@$(WITH_GO) && rm -rf dist && cmd/snapdiff/packaging/build.sh dist
+
+test-packages: packages
+	@$(WITH_GO) && testdata/packages-test.sh dist
+
 deps:
 	@testdata/need-tools.sh
 
@@ -55,4 +62,4 @@ install: build
 	install -D -m 0755 snapdiff $(DESTDIR)$(PREFIX)/bin/snapdiff
 
 clean:
-	rm -rf snapdiff bin
+	rm -rf snapdiff bin dist

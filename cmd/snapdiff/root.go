@@ -28,7 +28,7 @@ type app struct {
 
 // commands are all commands, in the order of the help text.
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newDemoCommand(a), newVersionCommand(a)}
+	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newStatusCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand()}
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -46,6 +46,7 @@ func newRootCommand(a *app) *cobra.Command {
 	root.SetUsageTemplate(root.UsageTemplate() + exitTable())
 	root.AddCommand(a.commands()...)
 	root.AddCommand(a.pastCommands()...)
+	a.complete(root)
 	return root
 }
 
@@ -61,6 +62,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	var m monitored
+	if errors.As(err, &m) {
+		return int(m.Level)
 	}
 	if !a.started {
 		err = usageError{err}

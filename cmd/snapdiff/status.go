@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/cmd/snapdiff/status"
+)
+
+func newStatusCommand(a *app) *cobra.Command {
+	var nagios bool
+	var metrics string
+	var limits status.Limits
+	cmd := &cobra.Command{
+		Use:   "status [JOB...]",
+		Short: "Show how the jobs are doing",
+		Long: `Shows for each job the newest restore point, its age, how the changes were found, what changed, and what is wrong. It
+reads the stores alone: it works while a run is on and needs no source.
+
+--nagios prints one line and exits with 0 (ok), 1 (warning) or 2 (critical), as monitoring plugins do. --metrics writes
+a file for the textfile collector of Prometheus's node_exporter.`,
+		Example: `  snapdiff status
+  snapdiff status --nagios --warning 26h --critical 50h
+  snapdiff status --metrics /var/lib/prometheus/node-exporter/snapdiff.prom`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var all []*status.Job
+			now := time.Now()
+			err := a.eachJob(args, func(j config.Job) error {
+				all = append(all, status.Of(j, now, limits))
+				return nil
+			})
+			switch {
+			case err != nil:
+				return err
+			case metrics != "":
+				return status.WriteMetrics(metrics, all)
+			case nagios:
+				return printNagios(cmd.OutOrStdout(), all)
+			}
+			return a.printStatus(cmd.OutOrStdout(), all)
+		},
+	}
+	cmd.Flags().BoolVar(&nagios, "nagios", false, "one line, and the exit status of a monitoring plugin")
+	cmd.Flags().StringVar(&metrics, "metrics", "", "write Prometheus metrics to `FILE`, whole or not at all")
+	cmd.Flags().DurationVar(&limits.Warning, "warning", 0, "`AGE` of the newest restore point that is a warning, such as 26h")
+	cmd.Flags().DurationVar(&limits.Critical, "critical", 0, "`AGE` of the newest restore point that is critical, such as 50h")
+	cmd.MarkFlagsMutuallyExclusive("nagios", "metrics")
+	return cmd
+}
+
+var statusHeadings = []string{"JOB", "STATE", "NEWEST", "AGE", "HOW", "CHANGED", "TOOK", "POINTS", "FREE"}
+
+// printStatus prints a table and below it what is wrong, or one JSON object a line.
+func (a *app) printStatus(w io.Writer, all []*status.Job) error {
+	var rows [][]string
+	for _, j := range all {
+		if a.json {
+			if err := output.JSON(w, j); err != nil {
+				return err
+			}
+			continue
+		}
+		row := []string{j.Name, j.State, "never", "", "", "", "", fmt.Sprint(j.Points), output.Size(j.Free)}
+		if j.Time != nil {
+			changed := j.Added + j.Removed + j.Modified + j.Meta + j.Files
+			row = []string{j.Name, j.State, j.Run, output.Duration(time.Duration(j.Age) * time.Second), j.How, output.Count(changed),
+				output.Duration(time.Duration(j.Seconds * float64(time.Second))), fmt.Sprint(j.Points), output.Size(j.Free)}
+		}
+		rows = append(rows, row)
+	}
+	if a.json {
+		return nil
+	}
+	if err := output.Table(w, a.aligned || output.IsTerminal(w), statusHeadings, rows); err != nil {
+		return err
+	}
+	for _, j := range all {
+		for _, p := range j.Problems {
+			if _, err := fmt.Fprintf(w, "%s: %s\n", j.Name, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// monitored is not an error: it carries the exit status of a monitoring plugin, whose line has been printed.
+type monitored struct{ status.Level }
+
+// Error says the level in words.
+func (m monitored) Error() string { return m.String() }
+
+// printNagios prints the one line that monitoring plugins print (https://www.monitoring-plugins.org/doc/guidelines.html).
+func printNagios(w io.Writer, all []*status.Job) error {
+	worst := status.OK
+	var said []string
+	for _, j := range all {
+		worst = max(worst, j.Level())
+		for _, p := range j.Problems {
+			said = append(said, j.Name+": "+strings.NewReplacer("|", "/", "\n", " ").Replace(p))
+		}
+	}
+	if len(said) == 0 {
+		said = []string{fmt.Sprintf("%d jobs are well", len(all))}
+	}
+	if _, err := fmt.Fprintf(w, "SNAPDIFF %s - %s\n", strings.ToUpper(worst.String()), strings.Join(said, "; ")); err != nil {
+		return err
+	}
+	if worst != status.OK {
+		return monitored{worst}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"snapdiff/apply"
+)
+
+func TestStatus(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1", "a/2")
+	wants := func(out string, words ...string) {
+		t.Helper()
+		for _, w := range words {
+			if !strings.Contains(out, w) {
+				t.Errorf("does not say %q:\n%s", w, out)
+			}
+		}
+	}
+	wants(b.snapdiff(0, "status"), "critical", "is not a snapdiff store")
+	b.snapdiff(0, "init")
+	wants(b.snapdiff(2, "status", "--nagios"), "SNAPDIFF CRITICAL - mail: no run has ever been finished\n")
+	b.silent("run")
+	b.write("a/3")
+	b.silent("run")
+	wants(b.snapdiff(0, "status"), "ok\tr2", "native")
+	wants(b.snapdiff(0, "status", "--nagios", "--warning", "26h"), "SNAPDIFF OK - 1 jobs are well\n")
+	wants(b.snapdiff(1, "status", "--nagios", "--warning", "1ns"), "SNAPDIFF WARNING - mail: the newest restore point is old")
+	wants(b.snapdiff(2, "status", "--nagios", "--warning", "1ns", "--critical", "2ns"), "too old")
+	wants(b.snapdiff(0, "status", "--json"), `"job":"mail"`, `"state":"ok"`, `"restore_points":2`, `"added":1`)
+
+	file := filepath.Join(t.TempDir(), "snapdiff.prom")
+	b.silent("status", "--metrics", file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(string(text), "# TYPE snapdiff_state gauge\n", `snapdiff_restore_points{job="mail"} 2`, `snapdiff_last_run_added{job="mail"} 1`)
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(file), ".snapdiff-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q %v", left, err)
+	}
+}
+
+// A store that a run works on is no trouble, and can be looked at.
+func TestStatusWhileARunIsOn(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.write("a/2")
+	store, err := apply.Open(b.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if out := b.snapdiff(0, "status"); !strings.Contains(out, "ok\tr1") {
+		t.Errorf("a store in use is no trouble:\n%s", out)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run", ""}, "mail\n"},
+		{[]string{"status", "ma"}, "mail\n"},
+		{[]string{"mount", ""}, "r1\t" + time.Now().Format("Monday 2006-01-02")},
+		{[]string{"restore", "-j", ""}, "mail\n"},
+	} {
+		if out := b.snapdiff(0, append([]string{"__complete"}, c.args...)...); !strings.Contains(out, c.want) {
+			t.Errorf("%q offers:\n%s", c.args, out)
+		}
+	}
+	if out := b.snapdiff(0, "__complete", "run", "mail", ""); strings.HasPrefix(out, "mail") {
+		t.Errorf("a job is offered twice:\n%s", out)
+	}
+}
+
+func TestManPages(t *testing.T) {
+	b := newJobBench(t, "")
+	dir := t.TempDir()
+	b.silent("man", dir)
+	for _, name := range []string{"snapdiff.8", "snapdiff-run.8", "snapdiff.bash", "_snapdiff", "snapdiff.fish"} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Size() < 200 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
