@@ -17,7 +17,7 @@ import (
 //     history.
 //   - Every object that a row needs is in history, and nothing else is.
 //   - The number of names of files is right.
-//   - Nothing is left in stage, in plans, in copied and in moves.
+//   - Nothing is left in stage, in plans, in copied, in moves and in times.
 func (s *Store) CheckCatalog() (wrong []string, err error) {
 	c := &catalogCheck{s: s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
 	for _, step := range []func() error{c.leftOvers, c.history, c.directories, c.fileNames, c.names} {
@@ -41,7 +41,7 @@ func (c *catalogCheck) fault(format string, args ...any) {
 }
 
 func (c *catalogCheck) leftOvers() error {
-	for _, table := range []string{"plans", "copied", "moves"} {
+	for _, table := range []string{"plans", "copied", "moves", "times"} {
 		err := c.s.query(`SELECT count(*) FROM `+table, func(row *sqlite.Stmt) error {
 			if n := row.ColumnInt64(0); n > 0 {
 				c.fault("%d rows are left in %s", n, table)

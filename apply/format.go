@@ -57,11 +57,13 @@ CREATE INDEX entries_node ON entries(node) WHERE node IS NOT NULL;
 CREATE TABLE links(ino INTEGER, dir INTEGER, name BLOB, gen INTEGER NOT NULL, PRIMARY KEY(ino, dir, name)) WITHOUT ROWID;
 ALTER TABLE nodes ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE moves(node INTEGER, path BLOB, PRIMARY KEY(node, path)) WITHOUT ROWID;
+CREATE TABLE times(node INTEGER PRIMARY KEY, mtime_s INTEGER, mtime_n INTEGER);
 CREATE TABLE pruning(run INTEGER PRIMARY KEY);
 CREATE TABLE trash(run INTEGER, node INTEGER, PRIMARY KEY(run, node)) WITHOUT ROWID;
 `, convert: plansInPieces, show: `
 CREATE TEMP VIEW runs AS SELECT *, '' AS base, 0 AS space FROM main.runs;
 CREATE TEMP VIEW moves AS SELECT 0 AS node, x'' AS path WHERE 0;
+CREATE TEMP VIEW times AS SELECT 0 AS node, 0 AS mtime_s, 0 AS mtime_n WHERE 0;
 `},
 }
 

@@ -46,6 +46,9 @@ func (r *recorder) record() error {
 			return err
 		}
 	}
+	if err := r.times(); err != nil {
+		return err
+	}
 	for _, g := range r.plan.Gone {
 		content := contentObject
 		if g.BaseAttr.IsDir() {
@@ -56,6 +59,36 @@ func (r *recorder) record() error {
 		}
 	}
 	return r.entries()
+}
+
+// times notes, until the commit, the times of directories that the run disturbs though they did not change in the source: a file
+// in them is replaced. Finish sets them again; views that are opened before it have them from here.
+func (r *recorder) times() error {
+	seen, dirs := map[string]bool{}, map[string]int64{"": rootNode}
+	for _, in := range r.plan.Inodes {
+		if in.Attr.IsDir() {
+			continue
+		}
+		for _, path := range in.BasePaths {
+			dir, _ := split(path)
+			if seen[dir] {
+				continue
+			}
+			seen[dir] = true
+			node, err := r.s.dirNode(dir, dirs)
+			if err != nil {
+				return err
+			}
+			st, err := r.base.Lstat(dir)
+			if err != nil {
+				return fmt.Errorf("reading what %q was: %w", dir, err)
+			}
+			if err := r.s.exec(`INSERT INTO times(node, mtime_s, mtime_n) VALUES (?, ?, ?)`, node, st.Mtim.Sec, st.Mtim.Nsec); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (r *recorder) entries() error {
@@ -264,7 +297,7 @@ func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string
 	if err := s.countFileNames(p, pending); err != nil {
 		return err
 	}
-	for _, table := range []string{"plans", "moves"} { // of the one unfinished run there is
+	for _, table := range []string{"plans", "moves", "times"} { // of the one unfinished run there is
 		if err := s.exec(`DELETE FROM ` + table); err != nil {
 			return err
 		}

@@ -15,9 +15,9 @@ import (
 	"snapdiff/snapshot/beneath"
 )
 
-// ErrUnsettled says that a run is going on or was cut off: mirror and catalog do not agree at this moment, so nothing is
-// shown rather than something wrong.
-var ErrUnsettled = errors.New("a run is going on or was cut off: wait for it, or finish it with snapdiff run")
+// ErrUnsettled says that mirror and catalog do not agree, though they should while a run is on too: what is asked for is not
+// where the run leaves it.
+var ErrUnsettled = errors.New("the mirror does not have it where the catalog says: a run is going on or was cut off, finish it with snapdiff run and look again")
 
 // ErrNoRestorePoint says that a run is no finished one.
 var ErrNoRestorePoint = errors.New("no such restore point")
@@ -28,17 +28,21 @@ type RestorePoint struct {
 	Date time.Time // when the snapshot was taken, UTC
 }
 
-// View is the tree as it was at one restore point. It reads rows and files when asked and keeps nothing, so its memory does
-// not grow with the tree. It has a connection and descriptors of its own and may be used by any number of goroutines.
+// View is the tree as it was at one restore point. It reads rows and files when asked and keeps some open directories, so its
+// memory does not grow with the tree. It has a connection and descriptors of its own and may be used by any number of
+// goroutines, also while a run changes the store (see view_place.go).
 //
 // A row that a run writes says what was there before that run; so of the rows of one name, or of one chain of a node's
 // versions, the first of a run after the restore point counts, and if there is none, the mirror counts.
 type View struct {
 	run  int64
-	root *beneath.Root // the store
+	path string
+	root *beneath.Root // the store; nothing below the mirror is opened through it by path, for directories move
+	dirs openDirs
 
-	mu   sync.Mutex // guards conn
+	mu   sync.Mutex // guards conn and seen
 	conn *sqlite.Conn
+	seen epoch
 }
 
 // RestorePoints lists the finished runs of the store at path, oldest first. catalog is the path of its catalog when that lies elsewhere.
@@ -69,8 +73,8 @@ func OpenView(path, catalog string, run int64) (*View, error) {
 		conn.Close()
 		return nil, err
 	}
-	v := &View{run: run, root: root, conn: conn}
-	if err := v.settled(v.checkRun); err != nil {
+	v := &View{run: run, path: path, root: root, conn: conn}
+	if err := v.settled(func(epoch) error { return v.checkRun() }); err != nil {
 		v.Close()
 		return nil, fmt.Errorf("open restore point r%d: %w", run, err)
 	}
@@ -81,6 +85,7 @@ func OpenView(path, catalog string, run int64) (*View, error) {
 func (v *View) Close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.dirs.flush()
 	return errors.Join(v.conn.Close(), v.root.Close())
 }
 
@@ -97,39 +102,60 @@ func (v *View) checkRun() error {
 	return err
 }
 
-// epoch is the newest run. Rows and mirror only change with it.
+// epoch is a state of the catalog. It never comes back.
 type epoch struct {
-	run   int64
-	state string
+	version int64 // SQLite's data_version: another number after each commit of others
+	run     int64 // the newest run
+	state   string
 }
 
-func (v *View) epoch() (e epoch, err error) {
-	err = v.query(`SELECT id, state FROM runs ORDER BY id DESC LIMIT 1`, func(row *sqlite.Stmt) error {
-		e = epoch{row.ColumnInt64(0), row.ColumnText(1)}
-		return nil
+// running tells that the newest run is on or was cut off: its rows are there, but the mirror is between two states.
+func (e epoch) running() bool { return e.state != Done }
+
+func (v *View) epoch() (epoch, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := epoch{}
+	err := sqlitex.Execute(v.conn, `PRAGMA data_version`, &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error { now.version = row.ColumnInt64(0); return nil },
 	})
-	if err == nil && e.state != "done" {
-		err = ErrUnsettled
+	if err != nil || now.version == v.seen.version && v.seen.state != "" {
+		return v.seen, catalogError("read", err)
 	}
-	return e, err
+	err = sqlitex.Execute(v.conn, `SELECT id, state FROM runs ORDER BY id DESC LIMIT 1`, &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error { now.run, now.state = row.ColumnInt64(0), row.ColumnText(1); return nil },
+	})
+	if err != nil {
+		return now, catalogError("read", err)
+	}
+	v.seen = now
+	v.dirs.flush()
+	v.root.Forget("")
+	return now, nil
 }
 
-// settled does what read does and looks at the runs before and after. A run commits its rows before it touches the mirror,
-// so with the same finished run before and after, what read saw belongs together. Otherwise it starts over.
-func (v *View) settled(read func() error) error {
-	for {
+// tries is how often a view looks again for what a run moves while it looks. Each move can cost one look.
+const tries = 1000
+
+// settled does what read does and looks at the catalog before and after: if nothing was committed in between, the rows that
+// read saw belong together, and what it opened was what they spoke of. Otherwise it starts over.
+func (v *View) settled(read func(epoch) error) error {
+	for try := 0; ; try++ {
 		before, err := v.epoch()
 		if err != nil {
 			return err
 		}
-		err = read()
+		err = read(before)
 		after, afterErr := v.epoch()
-		if afterErr != nil {
+		switch {
+		case afterErr != nil:
 			return afterErr
+		case before != after || errors.Is(err, errMoved) && try < tries:
+			continue
+		case errors.Is(err, errMoved):
+			return ErrUnsettled
 		}
-		if before == after {
-			return err
-		}
+		return err
 	}
 }
 
@@ -145,7 +171,8 @@ type ViewFile struct {
 	Name string // the last element; "" for the root
 	Type uint32 // S_IFMT part of the mode
 	dir  int64  // node of the directory that holds it; 0 for the root
-	node int64  // 0: never changed since the first run, found by dir and Name
+	node int64  // 0: it had none when the catalog had the version seen, and is found by dir and Name
+	seen int64
 }
 
 // Root is the top directory.
@@ -179,13 +206,13 @@ func (v *View) Child(dir ViewFile, name string) (f ViewFile, err error) {
 	if name == "" || strings.IndexByte(name, '/') >= 0 {
 		return f, fs.ErrNotExist
 	}
-	err = v.settled(func() error { f, err = v.child(dir.node, name); return err })
+	err = v.settled(func(e epoch) error { f, err = v.child(e, dir.node, name); return err })
 	return f, err
 }
 
 // child is Child inside of settled.
-func (v *View) child(dir int64, name string) (ViewFile, error) {
-	f := ViewFile{Name: name, dir: dir}
+func (v *View) child(e epoch, dir int64, name string) (ViewFile, error) {
+	f := ViewFile{Name: name, dir: dir, seen: e.version}
 	old := false
 	err := v.query(`SELECT node FROM entries WHERE dir = ? AND name = ? AND run > ? ORDER BY run LIMIT 1`,
 		func(row *sqlite.Stmt) error { old, f.node = true, row.ColumnInt64(0); return nil }, dir, []byte(name), v.run)
@@ -193,7 +220,7 @@ func (v *View) child(dir int64, name string) (ViewFile, error) {
 		return f, err
 	}
 	if !old {
-		return v.liveChild(dir, name)
+		return v.liveChild(e, f)
 	}
 	if f.node == 0 {
 		return f, fs.ErrNotExist
@@ -202,28 +229,28 @@ func (v *View) child(dir int64, name string) (ViewFile, error) {
 	return f, err
 }
 
-// liveChild finds a name that means the same since the restore point.
-func (v *View) liveChild(dir int64, name string) (ViewFile, error) {
-	f := ViewFile{Name: name, dir: dir}
-	path, err := v.dirPath(dir)
+// liveChild finds a name that means the same since the restore point, also after a run that is on.
+func (v *View) liveChild(e epoch, f ViewFile) (ViewFile, error) {
+	if f.dir == rootNode && f.Name == ".snapdiff" || f.Name == "." || f.Name == ".." {
+		return f, fs.ErrNotExist
+	}
+	dir, err := v.openDir(e, f.dir)
 	if err != nil {
 		return f, err
 	}
-	st, err := v.root.Lstat(path + "/" + name)
+	defer dir.release()
+	st, err := dir.root.Lstat(f.Name)
 	if err != nil {
 		return f, err
 	}
 	f.Type = st.Mode & unix.S_IFMT
-	if dir == rootNode && name == ".snapdiff" {
-		return f, fs.ErrNotExist
-	}
 	sql := `SELECT node FROM names WHERE dir = ? AND name = ?`
 	if f.Type == unix.S_IFDIR {
 		sql = `SELECT id FROM nodes WHERE parent = ? AND name = ? AND alive AND type = 16384`
 	}
-	err = v.query(sql, func(row *sqlite.Stmt) error { f.node = row.ColumnInt64(0); return nil }, dir, []byte(name))
+	err = v.query(sql, func(row *sqlite.Stmt) error { f.node = row.ColumnInt64(0); return nil }, f.dir, []byte(f.Name))
 	if err == nil && f.node == 0 && f.Type == unix.S_IFDIR {
-		err = fmt.Errorf("the catalog does not know the directory %q of the mirror", strings.TrimPrefix(path+"/"+name, mirrorDir+"/"))
+		err = fmt.Errorf("the catalog does not know the directory %q of the mirror", f.Name)
 	}
 	return f, err
 }
@@ -235,27 +262,4 @@ func (v *View) nodeType(node int64) (kind uint32, err error) {
 		err = fmt.Errorf("the catalog lacks node %d", node)
 	}
 	return kind, err
-}
-
-// mirrorDir is the mirror's name in the store.
-const mirrorDir = "tree"
-
-// dirPath is where a directory is in the store now; fs.ErrNotExist when it is gone.
-func (v *View) dirPath(node int64) (string, error) {
-	path := ""
-	for node != rootNode {
-		parent := int64(0)
-		err := v.query(`SELECT parent, name FROM nodes WHERE id = ? AND alive`, func(row *sqlite.Stmt) error {
-			parent, path = row.ColumnInt64(0), "/"+columnBytes(row, 1)+path
-			return nil
-		}, node)
-		if err != nil {
-			return "", err
-		}
-		if parent == 0 {
-			return "", fs.ErrNotExist
-		}
-		node = parent
-	}
-	return mirrorDir + path, nil
 }

@@ -14,41 +14,46 @@ func (v *View) ReadDir(dir ViewFile) (files []ViewFile, err error) {
 	if dir.Type != unix.S_IFDIR {
 		return nil, unix.ENOTDIR
 	}
-	err = v.settled(func() error { files, err = v.readDir(dir.node); return err })
+	err = v.settled(func(e epoch) error { files, err = v.readDir(e, dir.node); return err })
 	sort.Slice(files, func(i, j int) bool { return files[i].Name < files[j].Name })
 	return files, err
 }
 
-func (v *View) readDir(dir int64) ([]ViewFile, error) {
+func (v *View) readDir(e epoch, dir int64) ([]ViewFile, error) {
 	files, replaced, err := v.oldEntries(dir)
 	if err != nil {
 		return nil, err
 	}
-	path, err := v.dirPath(dir)
+	live, err := v.openDir(e, dir)
 	if errors.Is(err, fs.ErrNotExist) { // it was removed: each of its names has a row
 		return files, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	defer live.release()
 	nodes, err := v.liveNodes(dir)
 	if err != nil {
 		return nil, err
 	}
-	err = v.root.ReadDir(path, func(name string, dtype uint8, _ uint64) error {
+	err = live.root.ReadDir("", func(name string, dtype uint8, _ uint64) error {
 		if replaced[name] || dir == rootNode && name == ".snapdiff" {
 			return nil
 		}
-		f := ViewFile{Name: name, Type: uint32(dtype) << 12, dir: dir, node: nodes[name]} // DT_x are S_IFx without the low bits
+		f := ViewFile{Name: name, Type: uint32(dtype) << 12, dir: dir, node: nodes[name], seen: e.version} // DT_x are S_IFx without the low bits
 		if dtype == unix.DT_UNKNOWN || f.Type == unix.S_IFDIR && f.node == 0 {
 			var err error
-			if f, err = v.liveChild(dir, name); err != nil {
+			if f, err = v.liveChild(e, f); err != nil {
 				return err
 			}
 		}
 		files = append(files, f)
 		return nil
 	})
+	if missing(err) { // it was removed since it was opened
+		v.dirs.forget(dir)
+		err = v.lost(e, "a directory", err)
+	}
 	return files, err
 }
 

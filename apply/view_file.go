@@ -29,37 +29,64 @@ var errSavedRanges = errors.New("its history is kept as saved ranges, which this
 
 // Lstat gives the attributes that f had.
 func (v *View) Lstat(f ViewFile) (a ViewAttr, err error) {
-	err = v.settled(func() error { a, err = v.lstat(f); return err })
+	err = v.settled(func(e epoch) error { a, err = v.lstat(e, f); return err })
 	return a, v.failed("lstat", f, err)
 }
 
-func (v *View) lstat(f ViewFile) (a ViewAttr, err error) {
-	f, err = v.refresh(f)
+func (v *View) lstat(e epoch, f ViewFile) (a ViewAttr, err error) {
+	f, err = v.refresh(e, f)
 	if err != nil {
 		return a, err
 	}
 	old, err := v.version(f.node, &a.Attr, nil)
-	if err != nil || old && f.Type == unix.S_IFDIR {
-		a.Ino = dirIno | uint64(f.node)
-		return a, err
-	}
-	path, err := v.content(f)
 	if err != nil {
 		return a, err
 	}
-	st, err := v.root.Lstat(path)
-	if err != nil {
-		return a, err
-	}
-	a.Ino = st.Ino
 	if f.Type == unix.S_IFDIR {
 		a.Ino = dirIno | uint64(f.node)
+		if !old {
+			err = v.liveDir(e, f.node, func(dir *beneath.Root) error {
+				st, err := dir.Lstat("")
+				a.Attr = attrOf(&st)
+				return err
+			})
+		}
+		if err == nil && !old && e.running() {
+			err = v.undisturbed(f.node, &a.Attr)
+		}
+		return a, err
 	}
-	if !old {
-		a.Attr = attrOf(&st)
+	err = v.withContent(e, f, func(dir *beneath.Root, name string) error {
+		st, err := dir.Lstat(name)
+		a.Ino = st.Ino
+		if !old {
+			a.Attr = attrOf(&st)
+		}
+		return err
+	})
+	if err == nil && !old {
 		a.Nlink, err = v.liveLinks(f, a.Nlink)
 	}
 	return a, err
+}
+
+// undisturbed gives a directory the time that it had before files in it were replaced by the run that is on, and that it
+// will have again.
+func (v *View) undisturbed(node int64, a *diff.Attr) error {
+	return v.query(`SELECT mtime_s, mtime_n FROM times WHERE node = ?`, func(row *sqlite.Stmt) error {
+		a.MtimeSec, a.MtimeNsec = row.ColumnInt64(0), int32(row.ColumnInt64(1))
+		return nil
+	}, node)
+}
+
+// liveDir calls use with the directory of a node in the mirror.
+func (v *View) liveDir(e epoch, node int64, use func(dir *beneath.Root) error) error {
+	dir, err := v.openDir(e, node)
+	if err != nil {
+		return err
+	}
+	defer dir.release()
+	return use(dir.root)
 }
 
 // attrOf takes over what counts of a stat.
@@ -88,37 +115,34 @@ func (v *View) liveLinks(f ViewFile, links uint32) (uint32, error) {
 
 // Xattrs gives the extended attributes that f had, ACLs among them, sorted by name.
 func (v *View) Xattrs(f ViewFile) (list []beneath.Xattr, err error) {
-	err = v.settled(func() error {
-		f, err := v.refresh(f)
-		if err != nil {
-			return err
-		}
-		var blob []byte
-		old, err := v.version(f.node, &diff.Attr{}, &blob)
-		if err != nil {
-			return err
-		}
-		if old {
-			list, err = decodeXattrs(blob)
-			return err
-		}
-		path, err := v.content(f)
-		if err == nil {
-			list, err = v.root.Xattrs(path)
-		}
-		return err
-	})
+	err = v.settled(func(e epoch) error { list, err = v.xattrs(e, f); return err })
 	return list, v.failed("read the attributes of", f, err)
+}
+
+func (v *View) xattrs(e epoch, f ViewFile) (list []beneath.Xattr, err error) {
+	f, err = v.refresh(e, f)
+	if err != nil {
+		return nil, err
+	}
+	var blob []byte
+	old, err := v.version(f.node, &diff.Attr{}, &blob)
+	switch {
+	case err != nil:
+		return nil, err
+	case old:
+		return decodeXattrs(blob)
+	case f.Type == unix.S_IFDIR:
+		err = v.liveDir(e, f.node, func(dir *beneath.Root) error { list, err = dir.Xattrs(""); return err })
+	default:
+		err = v.withContent(e, f, func(dir *beneath.Root, name string) error { list, err = dir.Xattrs(name); return err })
+	}
+	return list, err
 }
 
 // Readlink gives the target of a symlink.
 func (v *View) Readlink(f ViewFile) (target string, err error) {
-	err = v.settled(func() error {
-		path, err := v.content(f)
-		if err == nil {
-			target, err = v.root.Readlink(path)
-		}
-		return err
+	err = v.settled(func(e epoch) error {
+		return v.withContent(e, f, func(dir *beneath.Root, name string) error { target, err = dir.Readlink(name); return err })
 	})
 	return target, v.failed("read the symlink", f, err)
 }
@@ -129,20 +153,18 @@ func (v *View) Open(f ViewFile) (file *os.File, err error) {
 	if f.Type != unix.S_IFREG {
 		return nil, v.failed("open", f, errors.New("it is no regular file"))
 	}
-	err = v.settled(func() error {
+	err = v.settled(func(e epoch) error {
 		if file != nil {
 			file.Close()
 			file = nil
 		}
-		path, err := v.content(f)
-		if err != nil {
+		return v.withContent(e, f, func(dir *beneath.Root, name string) error {
+			fd, err := dir.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+			if err == nil {
+				file = os.NewFile(uintptr(fd), f.Name)
+			}
 			return err
-		}
-		fd, err := v.root.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-		if err == nil {
-			file = os.NewFile(uintptr(fd), f.Name)
-		}
-		return err
+		})
 	})
 	if err != nil && file != nil {
 		file.Close()
@@ -159,11 +181,11 @@ func (v *View) failed(op string, f ViewFile, err error) error {
 }
 
 // refresh finds the node that a file may have got since it was looked up.
-func (v *View) refresh(f ViewFile) (ViewFile, error) {
-	if f.node != 0 {
+func (v *View) refresh(e epoch, f ViewFile) (ViewFile, error) {
+	if f.node != 0 || f.seen == e.version {
 		return f, nil
 	}
-	return v.child(f.dir, f.Name)
+	return v.child(e, f.dir, f.Name)
 }
 
 // version reads what a node was at the restore point. false: as it is in the mirror.
@@ -183,44 +205,6 @@ func (v *View) version(node int64, a *diff.Attr, xattrs *[]byte) (old bool, err 
 		return nil
 	}, node, v.run)
 	return old, err
-}
-
-// content is the path in the store of the inode that has a file's contents (a symlink's target): in history, or in the
-// mirror under any of its names.
-func (v *View) content(f ViewFile) (string, error) {
-	f, err := v.refresh(f)
-	if err != nil {
-		return "", err
-	}
-	if f.Type == unix.S_IFDIR {
-		return v.dirPath(f.node)
-	}
-	dir, name := f.dir, f.Name
-	if f.node != 0 {
-		run, kind := int64(0), int64(0)
-		err = v.query(`SELECT run, content FROM versions WHERE node = ? AND run > ? AND content <> 0 ORDER BY run LIMIT 1`,
-			func(row *sqlite.Stmt) error { run, kind = row.ColumnInt64(0), row.ColumnInt64(1); return nil }, f.node, v.run)
-		if err != nil {
-			return "", err
-		}
-		if kind == 1 {
-			return historyPath(run, f.node), nil
-		}
-		if kind != 0 {
-			return "", errSavedRanges
-		}
-		dir = 0
-		err = v.query(`SELECT dir, name FROM names WHERE node = ? LIMIT 1`,
-			func(row *sqlite.Stmt) error { dir, name = row.ColumnInt64(0), columnBytes(row, 1); return nil }, f.node)
-		if err == nil && dir == 0 {
-			err = fmt.Errorf("the catalog says neither where node %d is in the mirror nor where in history", f.node)
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	path, err := v.dirPath(dir)
-	return path + "/" + name, err
 }
 
 // historyPath is where a run put the old inode of a node.

@@ -1,7 +1,6 @@
 // Package fusefs shows a view of a restore point as a read-only filesystem.
 //
-// The past does not change, so the kernel may keep what it was told for as long as it likes. While a run goes on in the store,
-// what the kernel does not know yet cannot be looked up: such calls fail with EAGAIN rather than show something wrong.
+// The past does not change, so the kernel may keep what it was told for as long as it likes.
 package fusefs
 
 import (

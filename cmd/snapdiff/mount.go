@@ -36,7 +36,7 @@ func newMountCommand(a *app) *cobra.Command {
 		Use:   "mount DATE [DIR]",
 		Short: "Show the whole tree as it was, read-only",
 		Long: `Shows the whole tree as it was at DATE as a read-only filesystem, in the background, and prints its directory: DIR, which must be empty, or one below
-` + mountsDir + `. End it with snapdiff umount. While a run goes on, what was not looked at before gives "Resource temporarily unavailable".`,
+` + mountsDir + `. End it with snapdiff umount. It stays right while runs go on.`,
 		Example: "  snapdiff mount yesterday\n  snapdiff mount '2026-11-20 14:00' /mnt",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
