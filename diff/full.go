@@ -25,10 +25,13 @@ const MirrorGen = ^uint64(0)
 type FullOptions struct {
 	// Exclude are names at the top (".snapdiff") that are neither shown nor followed, on either side.
 	Exclude []string
+	// Share, if not nil, tells the directories whose files are compared. Of all others only the directory itself and the
+	// names in it are: files that both sides have count as equal there.
+	Share func(dir string) bool
 	// Workers is how many directories are compared at once; 0 is a number that suits the machine.
 	Workers int
-	// Progress, if not nil, hears now and then how many names were compared and how many bytes were read on each side. It
-	// is called by many goroutines.
+	// Progress, if not nil, hears now and then, and at the end, how many names were compared and how many bytes were read on
+	// each side. It is called by many goroutines.
 	Progress func(names, bytes int64)
 }
 
@@ -67,6 +70,9 @@ func Full(ctx context.Context, mirror, next *beneath.Root, keyOf KeyOf, opts Ful
 		return nil, nil, err
 	}
 	slices.Sort(f.changes.Skipped)
+	if opts.Progress != nil {
+		opts.Progress(f.names.Load(), f.bytes.Load())
+	}
 	return f.changes, f.rekey, nil
 }
 
@@ -297,7 +303,7 @@ func (f *full) comparePair(d *fullDir, base, next *fullEntry, kids map[sides]*fu
 	if dirs != 0 {
 		kids[dirs].names = append(kids[dirs].names, name)
 	}
-	if files == 0 {
+	if files == 0 || files == bothSides && f.opts.Share != nil && !f.opts.Share(d.path) {
 		return nil
 	}
 	return f.compareFile(d, join(d.path, name), files)

@@ -28,7 +28,7 @@ type app struct {
 
 // commands are all commands, in the order of the help text.
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newStatusCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand()}
+	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newStatusCommand(a), newVerifyCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand()}
 }
 
 func newRootCommand(a *app) *cobra.Command {

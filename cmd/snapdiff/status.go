@@ -54,7 +54,7 @@ a file for the textfile collector of Prometheus's node_exporter.`,
 	return cmd
 }
 
-var statusHeadings = []string{"JOB", "STATE", "NEWEST", "AGE", "HOW", "CHANGED", "TOOK", "POINTS", "FREE"}
+var statusHeadings = []string{"JOB", "STATE", "NEWEST", "AGE", "HOW", "CHANGED", "TOOK", "VERIFIED", "POINTS", "FREE"}
 
 // printStatus prints a table and below it what is wrong, or one JSON object a line.
 func (a *app) printStatus(w io.Writer, all []*status.Job) error {
@@ -66,11 +66,11 @@ func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 			}
 			continue
 		}
-		row := []string{j.Name, j.State, "never", "", "", "", "", fmt.Sprint(j.Points), output.Size(j.Free)}
+		row := []string{j.Name, j.State, "never", "", "", "", "", "", fmt.Sprint(j.Points), output.Size(j.Free)}
 		if j.Time != nil {
 			changed := j.Added + j.Removed + j.Modified + j.Meta + j.Files
 			row = []string{j.Name, j.State, j.Run, output.Duration(time.Duration(j.Age) * time.Second), j.How, output.Count(changed),
-				output.Duration(time.Duration(j.Seconds * float64(time.Second))), fmt.Sprint(j.Points), output.Size(j.Free)}
+				output.Duration(time.Duration(j.Seconds * float64(time.Second))), verifiedText(j), fmt.Sprint(j.Points), output.Size(j.Free)}
 		}
 		rows = append(rows, row)
 	}
@@ -88,6 +88,14 @@ func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 		}
 	}
 	return nil
+}
+
+// verifiedText is how long ago the mirror was verified.
+func verifiedText(j *status.Job) string {
+	if j.Verified == nil {
+		return "never"
+	}
+	return output.Duration(time.Since(*j.Verified)) + " ago"
 }
 
 // monitored is not an error: it carries the exit status of a monitoring plugin, whose line has been printed.

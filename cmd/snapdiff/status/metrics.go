@@ -23,6 +23,12 @@ var metrics = []metric{
 	{"store_size_bytes", "size of the store's filesystem", func(j *Job) float64 { return float64(j.Size) }, false},
 	{"store_free_bytes", "free space of the store's filesystem", func(j *Job) float64 { return float64(j.Free) }, false},
 	{"store_free_inodes", "free inodes of the store's filesystem", func(j *Job) float64 { return float64(j.InodesFree) }, false},
+	{"last_verified_timestamp_seconds", "when the whole mirror was last known to equal its snapshot, 0 if never", func(j *Job) float64 {
+		if j.Verified == nil {
+			return 0
+		}
+		return float64(j.Verified.Unix())
+	}, false},
 	{"last_run_timestamp_seconds", "when the snapshot of the newest restore point was taken", func(j *Job) float64 { return float64(j.Time.Unix()) }, true},
 	{"last_run_duration_seconds", "how long the newest finished run took", func(j *Job) float64 { return j.Seconds }, true},
 	{"last_run_added", "names that came in the newest finished run", func(j *Job) float64 { return float64(j.Added + j.Files) }, true},

@@ -9,6 +9,7 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/job"
 )
 
 // Level is how urgent something is, in the numbers that monitoring plugins exit with.
@@ -46,6 +47,8 @@ type Job struct {
 	// Points is the number of restore points, Oldest the date of the first one.
 	Points int        `json:"restore_points"`
 	Oldest *time.Time `json:"oldest,omitempty"`
+	// Verified is when the whole mirror was last known to equal its snapshot (of a mirror verified in shares: the oldest one).
+	Verified *time.Time `json:"verified,omitempty"`
 	// Size and Free are those of the store's filesystem in bytes, InodesFree the inodes that are left there (0 where a filesystem makes
 	// them as needed).
 	Size       int64 `json:"size"`
@@ -107,6 +110,13 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 	}
 	if cut != nil {
 		s.unfinished(cut, last, j.Store)
+	}
+	verified, err := job.LastVerified(store)
+	if err != nil {
+		return err
+	}
+	if !verified.IsZero() {
+		s.Verified = &verified
 	}
 	return s.room(j.Store)
 }

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"snapdiff/cmd/snapdiff/changes"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/cmd/snapdiff/output"
+)
+
+func newVerifyCommand(a *app) *cobra.Command {
+	var opts job.VerifyOptions
+	var share string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "verify [JOB...]",
+		Short: "Compare the mirror with its snapshot, byte by byte",
+		Long: `Compares every name, every attribute and every byte of the mirror with the snapshot that the last run kept, and says
+what differs: + is missing from the mirror, - is in it and should not be, M differs. Silent when all is well.
+
+A share reads a part of the files only: --share 3/30 the third of thirty, --share 1/30 with --nightly another one each
+night, so that thirty nights read everything. All names and directories are always compared.
+
+--repair brings back from the snapshot what differs, in a run of its own; what was in the mirror instead goes to history.`,
+		Example: `  snapdiff verify
+  snapdiff verify mail --share 1/30 --nightly
+  snapdiff verify mail --repair`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := parseShare(share, &opts, cmd.Flags().Changed("nightly"), time.Now()); err != nil {
+				return usageError{err}
+			}
+			return a.eachJob(args, func(j config.Job) error { return a.verifyJob(cmd, j, opts, verbose) })
+		},
+	}
+	cmd.Flags().StringVar(&share, "share", "", "read one share of the files only: `N/OF`")
+	cmd.Flags().Bool("nightly", false, "with --share: go on to the next share each night")
+	cmd.Flags().BoolVar(&opts.Repair, "repair", false, "bring back from the snapshot what differs")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say also that all is well, and what is done")
+	return cmd
+}
+
+// parseShare reads "3/30". nightly moves on by one share for each day of the calendar.
+func parseShare(text string, opts *job.VerifyOptions, nightly bool, now time.Time) error {
+	if text == "" {
+		if nightly {
+			return fmt.Errorf("--nightly goes with --share")
+		}
+		return nil
+	}
+	part, of, found := strings.Cut(text, "/")
+	p, err1 := strconv.Atoi(part)
+	n, err2 := strconv.Atoi(of)
+	if !found || err1 != nil || err2 != nil || n < 1 || p < 1 || p > n {
+		return fmt.Errorf("--share %q: it is N/OF, such as 1/30", text)
+	}
+	if nightly {
+		_, offset := now.Zone()
+		days := (now.Unix() + int64(offset)) / (24 * 60 * 60)
+		p = int((int64(p-1)+days)%int64(n)) + 1
+	}
+	opts.Part, opts.Of = p, n
+	return nil
+}
+
+// verifyJob verifies one job's mirror and says what differs.
+func (a *app) verifyJob(cmd *cobra.Command, j config.Job, opts job.VerifyOptions, verbose bool) error {
+	say := func(string, ...any) {}
+	if verbose {
+		say = func(format string, args ...any) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", j.Name, fmt.Sprintf(format, args...))
+		}
+	}
+	v, err := job.Verify(cmd.Context(), j, opts, say)
+	if v == nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if a.json {
+		if werr := output.JSON(out, v); werr != nil {
+			return werr
+		}
+	}
+	format := changes.Human
+	if a.json {
+		format = changes.JSON
+	}
+	p := changes.New(out, changes.Options{Format: format})
+	for _, c := range v.Found {
+		if werr := p.Change(c); werr != nil {
+			return werr
+		}
+	}
+	if werr := p.Close(); werr != nil {
+		return werr
+	}
+	if v.Repaired != "" && !a.json {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: repaired by %s\n", j.Name, v.Repaired)
+	}
+	if verbose && err == nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s names compared with the snapshot of %s, %s read on each side, in %s: %s differences, %d files that could not be copied\n", j.Name,
+			output.Count(v.Names), v.Run, output.Size(v.Bytes), output.Duration(time.Duration(v.Seconds*float64(time.Second))), output.Count(int64(v.Differences)), len(v.Known))
+	}
+	return err
+}
