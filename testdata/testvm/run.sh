@@ -9,7 +9,10 @@ while getopts v:d:m: o; do case $o in v) vols=$vols:$(realpath "$OPTARG");; d) d
 shift $((OPTIND-1)); [ ${#disks[@]} = 0 ] && disks=(4G 4G)
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/testvm.XXXXXX"); trap 'rm -rf "$tmp"' EXIT
 printf 'cd %q\n%s\n' "$PWD" "$*" > "$tmp/cmd"; : > "$tmp/out"
-args=(); i=0; for sz in "${disks[@]}"; do truncate -s "$sz" "$tmp/d$i.raw"; args+=("ubd$i=$tmp/d$i.raw"); i=$((i+1)); done
+# The scratch disks lie in memory where it has room: each flush and each first read of a real disk is a wait.
+shm=${VM_SHM:-/dev/shm}; at=$tmp
+if [ "$(df -Pk "$shm" | awk 'NR==2 {print $4}')" -gt $((8 << 20)) ]; then at=$(mktemp -d "$shm/testvm.XXXXXX"); trap 'rm -rf "$tmp" "$at"' EXIT; fi
+args=(); i=0; for sz in "${disks[@]}"; do truncate -s "$sz" "$at/d$i.raw"; args+=("ubd$i=$at/d$i.raw"); i=$((i+1)); done
 # One CPU each: the kernel and the processes that it traces hand over at every system call; across CPUs that is three times slower.
 # Runs side by side take different CPUs.
 cpus=($(taskset -pc $$ | sed 's/.*: //' | tr , '\n' | while IFS=- read -r a b; do seq "$a" "${b:-$a}"; done))
@@ -17,7 +20,7 @@ for cpu in "${cpus[@]}"; do exec 9>"${TMPDIR:-/tmp}/testvm-cpu.$UID.$cpu"; flock
 # VM_TTY=1: our terminal is /dev/tty1 in there, so the machine has to stay in our session.
 apart=(setsid timeout); tty=()
 [ -z "${VM_TTY:-}" ] || { exec 3<&0 4>&1; apart=(timeout --foreground); tty=(con1=fd:3,fd:4); }
-TMPDIR=${VM_SHM:-/dev/shm} "${apart[@]}" -k 5 "${VM_TIMEOUT:-1800}" taskset -c "$cpu" env LD_PRELOAD="$C/xstate.so" "$C/linux.uml" uml_dir="$tmp/" mem="$mem" \
+TMPDIR=$shm "${apart[@]}" -k 5 "${VM_TIMEOUT:-1800}" taskset -c "$cpu" env LD_PRELOAD="$C/xstate.so" "$C/linux.uml" uml_dir="$tmp/" mem="$mem" \
   root=/dev/root rootfstype=hostfs rootflags="$C/root" ro init=/umlinit "${args[@]}" hosttmp="$tmp" hostmount="$vols" \
   con=null con0=null,fd:1 "${tty[@]}" $VM_APPEND >"$tmp/console" 2>&1 </dev/null & pid=$!
 # A session of its own, since a stray SIGSTOP or SIGCONT kills the machine; so it must be told when we are to end.

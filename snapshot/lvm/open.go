@@ -1,0 +1,120 @@
+package lvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot"
+	"snapdiff/snapshot/beneath"
+)
+
+// Snapshot is a snapshot that is open for reading: active, and mounted where nobody else sees it.
+type Snapshot struct {
+	Mark snapshot.Mark
+	// Root is the top of the filesystem. It may be closed by whoever uses it; Close does not.
+	Root *beneath.Root
+	// Device is the snapshot's block device, open for reading.
+	Device  *os.File
+	volume  Volume
+	release []func() error // last first
+}
+
+// Open opens the snapshot that mark remembers. snapshot.ErrGone says that it is not there, or that it overflowed;
+// snapshot.ErrAltered that it is writable or was for a while and was mounted.
+func (s *Source) Open(ctx context.Context, mark snapshot.Mark) (snap *Snapshot, err error) {
+	all, err := volumes(ctx, s.vg)
+	if err != nil {
+		return nil, err
+	}
+	v, ok := byUUID(all, mark.ID)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("snapshot %s (%s): %w", mark.Path, mark.ID, snapshot.ErrGone)
+	case v.Invalid:
+		return nil, fmt.Errorf("snapshot %s: %w: %w", v.Path(), snapshot.ErrGone, ErrOverflowed)
+	case v.Merging || !isSnapshot(v):
+		return nil, fmt.Errorf("snapshot %s: %w: it is being merged into its origin", v.Path(), snapshot.ErrGone)
+	case !v.ReadOnly:
+		return nil, fmt.Errorf("snapshot %s: %w: it is writable", v.Path(), snapshot.ErrAltered)
+	}
+	snap = &Snapshot{Mark: mark, volume: v}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, snap.Close())
+			snap = nil
+		}
+	}()
+	if err := snap.activate(ctx); err != nil {
+		return snap, err
+	}
+	return snap, snap.mount()
+}
+
+// activate makes the snapshot's device appear, and has it go again with the snapshot. Classic snapshots are active as long
+// as their origin is, and so is one that somebody else has activated.
+func (snap *Snapshot) activate(ctx context.Context) error {
+	v := snap.volume
+	if !v.Active {
+		if err := change(ctx, "lvchange", "-q", "-a", "y", "-K", v.Path()); err != nil {
+			return fmt.Errorf("activate snapshot %s: %w", v.Path(), err)
+		}
+	}
+	if v.Thin() && (!v.Active || strings.HasPrefix(v.Name, Prefix)) {
+		snap.release = append(snap.release, func() error {
+			if err := change(context.Background(), "lvchange", "-q", "-a", "n", v.Path()); err != nil {
+				return fmt.Errorf("deactivate snapshot %s: %w", v.Path(), err)
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// mount opens the snapshot's device and mounts it.
+func (snap *Snapshot) mount() error {
+	v := snap.volume
+	start, err := readDirect(v.Device, v.UUID, "", startSize)
+	if err != nil {
+		return lost(err)
+	}
+	if snap.Mark.Content != 0 && fingerprint(start) != snap.Mark.Content {
+		return fmt.Errorf("snapshot %s: %w: it was mounted for writing", v.Path(), snapshot.ErrAltered)
+	}
+	if snap.Device, err = openDevice(v.Device, v.UUID, "", 0); err != nil {
+		return err
+	}
+	snap.release = append(snap.release, snap.Device.Close)
+	root, mounted, err := mountRoot(v.Device, start)
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", v.Path(), err)
+	}
+	snap.Root = root
+	snap.release = append(snap.release, mounted.Close)
+	return nil
+}
+
+// lost says that a snapshot which gives nothing but errors is gone: one that overflows does, before LVM shows it.
+func lost(err error) error {
+	if errors.Is(err, unix.EIO) {
+		return fmt.Errorf("%w: %w", snapshot.ErrGone, err)
+	}
+	return err
+}
+
+// Close unmounts and deactivates the snapshot. Root must have been closed before. It may be called on nil.
+func (snap *Snapshot) Close() error {
+	if snap == nil {
+		return nil
+	}
+	var errs []error
+	for n := len(snap.release); n > 0; n-- {
+		errs = append(errs, snap.release[n-1]())
+	}
+	snap.release = nil
+	return errors.Join(errs...)
+}

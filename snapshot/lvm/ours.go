@@ -1,0 +1,42 @@
+package lvm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Ours lists our snapshots whose names begin so, in no order.
+func (s *Source) Ours(ctx context.Context, prefix string) ([]Volume, error) {
+	all, err := volumes(ctx, s.vg)
+	if err != nil {
+		return nil, err
+	}
+	var ours []Volume
+	for _, v := range all {
+		if strings.HasPrefix(v.Name, Prefix) && strings.HasPrefix(v.Name, prefix) && isSnapshot(v) {
+			ours = append(ours, v)
+		}
+	}
+	return ours, nil
+}
+
+// isSnapshot tells what may be a snapshot: a thin one stays when its origin goes.
+func isSnapshot(v Volume) bool { return v.Classic() || v.Thin() }
+
+// Remove destroys one of our snapshots. That it is gone already is fine.
+func (s *Source) Remove(ctx context.Context, uuid string) error {
+	all, err := volumes(ctx, s.vg)
+	if err != nil {
+		return err
+	}
+	v, ok := byUUID(all, uuid)
+	if !ok {
+		return nil
+	}
+	if !strings.HasPrefix(v.Name, Prefix) || !isSnapshot(v) {
+		return fmt.Errorf("destroy %s: not a snapshot of ours, their names begin with %q", v.Path(), Prefix)
+	}
+	// The name finds it, and its identity is asked for once more.
+	return change(ctx, "lvremove", "-q", "-y", "-S", "lv_uuid="+uuid, v.Path())
+}

@@ -1,0 +1,137 @@
+package lvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Source is a logical volume with an ext4 or XFS on it.
+type Source struct {
+	vg   string
+	uuid string
+	dir  string
+}
+
+// ErrNotVolume says that something is no logical volume, or none of which snapshots can be taken.
+var ErrNotVolume = errors.New("not a logical volume that snapshots can be taken of")
+
+// OpenSource finds the volume that is mounted at a path, or that is called "vg/lv". It changes nothing.
+func OpenSource(ctx context.Context, name string) (*Source, error) {
+	s, err := locate(name)
+	if err != nil {
+		return nil, err
+	}
+	all, err := volumes(ctx, s.vg)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range all {
+		if v.UUID == s.uuid || s.uuid == "" && v.Path() == name {
+			s.uuid = v.UUID
+			return s, s.inspect(v, all)
+		}
+	}
+	return nil, fmt.Errorf("%s: %w: there is none of that name in the volume group %s", name, ErrNotVolume, s.vg)
+}
+
+// IsVolume tells whether there is a volume called "vg/lv".
+func IsVolume(ctx context.Context, name string) (bool, error) {
+	if vg, lv, ok := strings.Cut(name, "/"); !ok || vg == "" || lv == "" || strings.ContainsAny(name, " \t") || strings.Contains(lv, "/") {
+		return false, nil
+	}
+	_, err := ask(ctx, "lvs", "--noheadings", "-o", "lv_uuid", "--", name)
+	if e := (*CommandError)(nil); errors.As(err, &e) {
+		return false, nil // LVM says the same of what is not there and of what it cannot read
+	}
+	return err == nil, err
+}
+
+// locate finds the volume group, and for a mount point the volume, of a source.
+func locate(name string) (*Source, error) {
+	if !filepath.IsAbs(name) {
+		vg, _, _ := strings.Cut(name, "/")
+		return &Source{vg: vg}, nil
+	}
+	path, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return nil, err
+	}
+	all, err := mountPoints("self")
+	if err != nil {
+		return nil, err
+	}
+	m, ok := mountedAt(all, path)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%s: %w: it is no mount point", name, ErrNotVolume)
+	case m.root != "/":
+		return nil, fmt.Errorf("%s: %w: it shows only a part (%s) of its filesystem", name, ErrNotVolume, m.root)
+	}
+	id, err := sysfs(m.dev, "dm/uuid")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	uuid := fromDMUUID(id)
+	if uuid == "" {
+		return nil, fmt.Errorf("%s: %w: its device %d:%d is none of LVM's", name, ErrNotVolume, unix.Major(m.dev), unix.Minor(m.dev))
+	}
+	dm, err := sysfs(m.dev, "dm/name")
+	if err != nil {
+		return nil, err
+	}
+	return &Source{vg: groupOf(dm), uuid: uuid, dir: path}, nil
+}
+
+// inspect refuses a volume of which no snapshot can be taken, and finds out where it is mounted.
+func (s *Source) inspect(v Volume, all []Volume) error {
+	switch {
+	case v.Classic():
+		origin, _ := byUUID(all, v.OriginUUID)
+		return fmt.Errorf("%s: %w: it is itself a snapshot, of %s, and there are none of classic snapshots", v.Path(), ErrNotVolume, origin.Path())
+	case strings.HasSuffix(v.Segments, "-pool"), v.Segments == "cache", v.Segments == "writecache":
+		return fmt.Errorf("%s: %w: it is of type %q", v.Path(), ErrNotVolume, v.Segments)
+	case s.dir != "" || !v.Active:
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(v.Device, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: v.Device, Err: err}
+	}
+	var err error
+	s.dir, err = placeOf(st.Rdev)
+	return err
+}
+
+// UUID is the identity of the volume.
+func (s *Source) UUID() string { return s.uuid }
+
+// Dir is where the volume is mounted, "" when it is not.
+func (s *Source) Dir() string { return s.dir }
+
+// state asks LVM anew what there is in the volume group, and which of it is the source.
+func (s *Source) state(ctx context.Context) (origin Volume, all []Volume, err error) {
+	if all, err = volumes(ctx, s.vg); err != nil {
+		return origin, nil, err
+	}
+	origin, ok := byUUID(all, s.uuid)
+	if !ok {
+		err = fmt.Errorf("the volume %s is not in the volume group %s any more", s.uuid, s.vg)
+	}
+	return origin, all, err
+}
+
+// frozen tells whether the kernel freezes the filesystem on the origin when a snapshot is taken: it does when it is mounted.
+func frozen(origin Volume) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(origin.Device, &st); err != nil {
+		return false, nil // not active, so not mounted
+	}
+	place, err := placeOf(st.Rdev)
+	return place != "", err
+}
