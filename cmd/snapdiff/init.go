@@ -10,19 +10,26 @@ import (
 )
 
 func newInitCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var adopt bool
+	cmd := &cobra.Command{
 		Use:   "init [JOB...]",
 		Short: "Make the store of each job",
 		Long: `Makes the store of each job: a directory for root alone that will hold the mirror, its history and the catalog.
-The source is remembered by its UUID. A directory that is not empty is refused.`,
+The source is remembered by its UUID. A directory that is not empty is refused, unless --adopt takes over the copy in it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachJob(args, func(j config.Job) error {
-				if err := job.Init(cmd.Context(), j); err != nil {
+				warnings, err := job.Init(cmd.Context(), j, job.InitOptions{Adopt: adopt})
+				if err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s: store made in %s; now: snapdiff run %s\n", j.Name, j.Store, j.Name)
+				for _, w := range warnings {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: warning: %s\n", j.Name, w)
+				}
+				_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s: store made in %s; now: snapdiff run %s\n", j.Name, j.Store, j.Name)
 				return err
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "take the copy that already lies in STORE/tree (from years of rsync, say): the first run compares it in full instead of copying")
+	return cmd
 }

@@ -25,9 +25,14 @@ type jobBench struct {
 
 // newJobBench makes a btrfs with a source in it; the store is to be made.
 func newJobBench(t *testing.T, settings string) *jobBench {
-	b := &jobBench{t: t, fs: applytest.Mount(t, applytest.Btrfs)}
+	return newJobBenchOn(t, applytest.Mount(t, applytest.Btrfs), settings)
+}
+
+// newJobBenchOn is newJobBench on a btrfs that several benches share.
+func newJobBenchOn(t *testing.T, fs, settings string) *jobBench {
+	b := &jobBench{t: t, fs: fs}
 	dir := t.TempDir()
-	b.source, b.store = filepath.Join(b.fs, "mail"), filepath.Join(dir, "store")
+	b.source, b.store = filepath.Join(b.fs, filepath.Base(t.Name())), filepath.Join(dir, "store")
 	b.config = filepath.Join(dir, "snapdiff.toml")
 	applytest.Subvolume(t, b.source)
 	b.configure(settings)
@@ -175,69 +180,6 @@ func TestSecondRunLeaves(t *testing.T) {
 	b.silent("list") // only what writes is kept out
 }
 
-func TestOtherSourceIsRefused(t *testing.T) {
-	b := newJobBench(t, "")
-	b.write("file")
-	b.snapdiff(0, "init")
-	b.silent("run")
-	if err := os.Rename(b.source, b.source+".old"); err != nil {
-		t.Fatal(err)
-	}
-	applytest.Subvolume(t, b.source)
-	b.refused(1, "another source", "run")
-	if _, err := os.Lstat(filepath.Join(b.store, "tree/file")); err != nil {
-		t.Errorf("the mirror was touched: %v", err)
-	}
-}
-
-func TestMaxDeletedHoldsTheRun(t *testing.T) {
-	b := newJobBench(t, "max_deleted = 2")
-	b.write("d/1", "d/2", "d/3", "keep")
-	b.snapdiff(0, "init")
-	b.silent("run")
-	if err := os.RemoveAll(filepath.Join(b.source, "d")); err != nil {
-		t.Fatal(err)
-	}
-	b.refused(5, "max_deleted = 3", "run")
-	if _, err := os.Lstat(filepath.Join(b.store, "tree/d/3")); err != nil {
-		t.Errorf("the mirror was touched: %v", err)
-	}
-	if n := b.snapshots(); n != 1 {
-		t.Errorf("%d snapshots are left, want the base alone", n)
-	}
-	b.configure("max_deleted = 3")
-	b.silent("run")
-	b.equal()
-}
-
-func TestLostBaseIsNeverGuessed(t *testing.T) {
-	b := newJobBench(t, `on_lost_base = "stop"`)
-	b.write("file")
-	b.snapdiff(0, "init")
-	b.silent("run")
-	base, err := filepath.Glob(filepath.Join(b.source, ".snapdiff", "*"))
-	if err != nil || len(base) != 1 {
-		t.Fatal(base, err)
-	}
-	if out, err := exec.Command("btrfs", "subvolume", "delete", base[0]).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	b.refused(1, "gone", "run")
-
-	b.write("new/file")
-	b.configure("")
-	if out := b.snapdiff(0, "run"); !strings.Contains(out, "compared in full") || !strings.Contains(out, "gone") {
-		t.Errorf("the full comparison and its reason are not said:\n%s", out)
-	}
-	b.equal()
-	b.write("new/other")
-	b.silent("run")
-	b.equal()
-	if out := b.snapdiff(0, "list", "--json"); !strings.Contains(out, `"how":"full","reason"`) {
-		t.Errorf("list --json does not tell:\n%s", out)
-	}
-}
-
 func TestDemo(t *testing.T) {
 	applytest.NeedRoot(t)
 	var out bytes.Buffer
@@ -276,11 +218,11 @@ func (b *jobBench) stopped() {
 	}
 	ctx, cancel := context.WithCancel(b.t.Context())
 	defer cancel()
-	_, err = job.Run(ctx, c.Jobs[0], func(format string, _ ...any) {
+	_, err = job.Run(ctx, c.Jobs[0], job.Options{Say: func(format string, _ ...any) {
 		if strings.HasPrefix(format, "first run") || strings.HasPrefix(format, "changed") {
 			cancel()
 		}
-	})
+	}})
 	if statusOf(err) != 130 {
 		b.t.Fatalf("the stopped run says %v", err)
 	}

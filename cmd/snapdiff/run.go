@@ -4,45 +4,126 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"snapdiff/cmd/snapdiff/changes"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
 )
 
+// runFlags are the flags of run.
+type runFlags struct {
+	verbose, dryRun, progress, newSource, full bool
+	approve, snapshot                          string
+}
+
 func newRunCommand(a *app) *cobra.Command {
-	var verbose bool
+	var f runFlags
 	cmd := &cobra.Command{
 		Use:   "run [JOB...]",
 		Short: "Bring the mirror of each job up to date",
 		Long: `Takes a snapshot of the source, asks the filesystem what changed since the last run and applies just that to the
 mirror. Silent when all is well, for cron. A run that was cut off is finished first. All jobs when none is named; one
-that fails does not keep the others from running.`,
+that fails does not keep the others from running, and the exit status is that of the first failure, or 3 when nothing
+worse happened than that files could not be copied.`,
+		Example: `  snapdiff run
+  snapdiff run mail --dry-run
+  snapdiff run mail --approve r17
+  for s in /srv/.snapshots/mail.*; do snapdiff run mail --snapshot "$s"; done`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			opts, err := f.options()
+			if err != nil {
+				return usageError{err}
+			}
+			if f.one() {
+				j, err := a.onlyJob(args)
+				if err != nil {
+					return err
+				}
+				args = []string{j.Name}
+			}
 			return a.eachJob(args, func(j config.Job) error {
-				return a.runJob(cmd, j, verbose)
+				if f.dryRun {
+					return a.lookAtJob(cmd, j, opts, f.verbose)
+				}
+				return a.runJob(cmd, j, opts, f)
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say what is done")
+	flags := cmd.Flags()
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say what is done")
+	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "show what would change, and change nothing")
+	flags.BoolVar(&f.progress, "progress", false, "show how far a first copy is (on a terminal this is the default)")
+	flags.StringVar(&f.approve, "approve", "", "let the run `ID` (r17) through that max_deleted holds, just as it was reported")
+	flags.StringVar(&f.snapshot, "snapshot", "", "take the existing read-only `SNAPSHOT` of the source, made by any program, as its new state")
+	flags.BoolVar(&f.newSource, "accept-new-source", false, "mirror the source although it is another one than before: compare in full, keep history")
+	flags.BoolVar(&f.full, "full", false, "compare every name and content with the mirror, whatever the filesystem tells")
 	return cmd
 }
 
-// runJob runs one job and reports it.
-func (a *app) runJob(cmd *cobra.Command, j config.Job, verbose bool) error {
-	say := func(string, ...any) {}
-	if verbose {
-		say = func(format string, args ...any) {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", j.Name, fmt.Sprintf(format, args...))
+// one tells that the flags are about one job alone.
+func (f runFlags) one() bool { return f.approve != "" || f.snapshot != "" || f.newSource }
+
+func (f runFlags) options() (job.Options, error) {
+	o := job.Options{Snapshot: f.snapshot, NewSource: f.newSource, Full: f.full}
+	if f.approve == "" {
+		return o, nil
+	}
+	if f.snapshot != "" {
+		return o, errors.New("--approve lets a run through as it was reported: it goes with no other --snapshot")
+	}
+	id, err := strconv.ParseInt(strings.TrimPrefix(f.approve, "r"), 10, 64)
+	if err != nil || id <= 0 || !strings.HasPrefix(f.approve, "r") {
+		return o, fmt.Errorf("--approve %s: the id of the held run is needed, as it was reported (r17)", f.approve)
+	}
+	o.Approve = id
+	return o, nil
+}
+
+// onlyJob is the one job that a command line is about.
+func (a *app) onlyJob(args []string) (config.Job, error) {
+	jobs, err := a.jobs(args)
+	if err == nil && len(jobs) != 1 {
+		err = usageError{errors.New("this is about one job: name it")}
+	}
+	if err != nil {
+		return config.Job{}, err
+	}
+	return jobs[0], nil
+}
+
+// sayer writes what is being done, where that is wanted.
+func sayer(w io.Writer, j config.Job, verbose bool) func(string, ...any) {
+	return func(format string, args ...any) {
+		if verbose {
+			fmt.Fprintf(w, "%s: %s\n", j.Name, fmt.Sprintf(format, args...))
 		}
 	}
-	reports, err := job.Run(cmd.Context(), j, say)
+}
+
+// runJob runs one job and reports it.
+func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options, f runFlags) error {
+	stderr := cmd.ErrOrStderr()
+	opts.Say = sayer(stderr, j, f.verbose)
+	if f.progress || output.IsTerminal(stderr) {
+		bar := &progressBar{w: stderr, job: j.Name}
+		opts.Progress = bar.show
+		defer bar.close()
+	}
+	reports, err := job.Run(cmd.Context(), j, opts)
 	for _, r := range reports {
-		if err := a.reportRun(cmd.OutOrStdout(), cmd.ErrOrStderr(), r, verbose); err != nil {
+		if err := a.reportRun(cmd.OutOrStdout(), stderr, r, f.verbose); err != nil {
 			return err
 		}
+	}
+	var held *job.TooManyDeleted
+	if a.json && errors.As(err, &held) {
+		return errors.Join(err, output.JSON(cmd.OutOrStdout(), map[string]any{"job": j.Name, "run": fmt.Sprintf("r%d", held.Run), "state": "held",
+			"deleted": held.Deleted, "files": held.Files}))
 	}
 	return err
 }
@@ -66,6 +147,32 @@ func (a *app) reportRun(stdout, stderr io.Writer, r *job.Report, verbose bool) e
 	}
 	_, err := fmt.Fprintln(stdout, r.Sentence())
 	return err
+}
+
+// lookAtJob shows what a run of one job would do.
+func (a *app) lookAtJob(cmd *cobra.Command, j config.Job, opts job.Options, verbose bool) error {
+	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	opts.Say = sayer(stderr, j, verbose)
+	p, err := job.Look(cmd.Context(), j, opts)
+	if err != nil {
+		return err
+	}
+	if p.Set != nil {
+		format := changes.Human
+		if a.json {
+			format = changes.JSON
+		}
+		if err := changes.PrintSet(stdout, changes.Options{Format: format}, p.Set); err != nil {
+			return err
+		}
+	}
+	if a.json {
+		return output.JSON(stdout, p)
+	}
+	for _, line := range p.Sentences() {
+		fmt.Fprintf(stderr, "%s: %s\n", j.Name, line)
+	}
+	return nil
 }
 
 // eachJob does something for each job. All are tried.

@@ -36,7 +36,8 @@ func newBench(t testing.TB, d driver, mirror Kind) *bench {
 	c, err := config.Parse("test.toml", []byte(text))
 	b.must(err)
 	b.job = c.Jobs[0]
-	b.must(job.Init(t.Context(), b.job))
+	_, err = job.Init(t.Context(), b.job, job.InitOptions{})
+	b.must(err)
 	t.Cleanup(b.dropSnapshots)
 	return b
 }
@@ -67,7 +68,7 @@ func (b *bench) scenarios() []Scenario { return ScenariosFor(b.driver.lacks...) 
 // run makes one run and judges the mirror.
 func (b *bench) run() *job.Report {
 	b.Helper()
-	reports, err := job.Run(b.Context(), b.job, b.Logf)
+	reports, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf})
 	b.must(err)
 	if len(reports) != 1 {
 		b.Fatalf("%d runs were made, want 1", len(reports))

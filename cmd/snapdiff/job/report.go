@@ -13,6 +13,8 @@ import (
 type Report struct {
 	Job string `json:"job"`
 	Run string `json:"run"` // "r17"
+	// State is "done": only finished runs are reported.
+	State string `json:"state"`
 	// Time is when the snapshot was taken.
 	Time time.Time `json:"time"`
 	// How the changes were found: "first", "native" or "full"; Reason says why it was no native one.
@@ -60,7 +62,7 @@ func (r *Report) Sentence() string {
 }
 
 func newReport(job string, run apply.RunInfo) *Report {
-	return &Report{Job: job, Run: fmt.Sprintf("r%d", run.ID), Time: run.Date, How: run.How, Reason: run.Reason, Counts: run.Counts,
+	return &Report{Job: job, Run: fmt.Sprintf("r%d", run.ID), State: run.State, Time: run.Date, How: run.How, Reason: run.Reason, Counts: run.Counts,
 		Seconds: run.Ended.Sub(run.Started).Seconds(), Failed: run.Incomplete, Warnings: run.Warnings}
 }
 

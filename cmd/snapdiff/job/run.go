@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/hint"
@@ -16,23 +14,88 @@ import (
 	"snapdiff/snapshot"
 )
 
+// Options say how a run is to be made. The zero value is an ordinary run.
+type Options struct {
+	// Approve is the id of the run held by max_deleted that may go through now; 0 for none.
+	Approve int64
+	// Snapshot, when set, names a snapshot that somebody else made as the new state of the source.
+	Snapshot string
+	// NewSource accepts that the source is another one than before.
+	NewSource bool
+	// Full compares in full, whatever the filesystem can tell.
+	Full bool
+
+	// Say, when set, is told what is being done.
+	Say func(format string, args ...any)
+	// Progress, when set, is told now and then how far a first copy is.
+	Progress func(Progress)
+}
+
+// Progress is how far a first copy is.
+type Progress struct {
+	Files, Bytes int64 // copied
+	// Total is how many bytes there are at most (what is in use on the source's filesystem); 0 when that is not known.
+	Total int64
+}
+
 // runner is one `snapdiff run` of one job.
 type runner struct {
 	job   config.Job
+	opts  Options
 	src   source.Source
 	store *apply.Store
 	say   func(format string, args ...any)
+	known string // identity of the source that the store mirrors; "" where init was cut off
+	// why is why this run has to compare in full; "" if it need not.
+	why string
+	// approved is the held run that goes through now, nil for none.
+	approved *Held
 }
 
-// Run brings the mirror up to date: it finishes a run that was cut off, then makes one of its own. It gives the reports of
-// all that it finished, also with an error. say is told what is being done.
-func Run(ctx context.Context, j config.Job, say func(format string, args ...any)) (reports []*Report, err error) {
+// newRunner opens a job and makes sure that its source is the one which the store mirrors, or accepted as that. It
+// writes nothing. Its close closes source and store.
+func newRunner(ctx context.Context, j config.Job, opts Options) (*runner, error) {
 	src, store, err := open(ctx, j)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, store.Close(), src.Close()) }()
-	r := &runner{job: j, src: src, store: store, say: say}
+	r := &runner{job: j, opts: opts, src: src, store: store, say: opts.Say}
+	if r.say == nil {
+		r.say = func(string, ...any) {}
+	}
+	if opts.Full {
+		r.why = "asked for with --full"
+	}
+	r.known, err = store.Meta(metaSource)
+	if err == nil && r.known != "" && r.known != src.ID() {
+		r.why = fmt.Sprintf("the source is another one (%s) than before (%s), and was accepted", src.ID(), r.known)
+		if !opts.NewSource {
+			err = &OtherSource{Job: j, Known: r.known, Found: src.ID()}
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *runner) close() error { return errors.Join(r.store.Close(), r.src.Close()) }
+
+// Run brings the mirror up to date: it finishes a run that was cut off, then makes one of its own. It gives the reports of
+// all that it finished, also with an error.
+func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, err error) {
+	r, err := newRunner(ctx, j, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	// Also where init was cut off before it could say so. If this run fails, the next one finds the base of another source and
+	// compares in full.
+	if r.known != r.src.ID() {
+		if err := r.store.SetMeta(metaSource, r.src.ID()); err != nil {
+			return nil, err
+		}
+	}
 	for _, step := range []func(context.Context) (*apply.Result, error){r.resume, r.run} {
 		result, err := step(ctx)
 		if err != nil {
@@ -84,88 +147,109 @@ func (r *runner) cannotFinish(run int64, err error) error {
 
 // run makes one run.
 func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
-	last, _, err := r.store.Last()
+	mark, err := r.newState(ctx)
 	if err != nil {
 		return nil, err
 	}
-	mark, err := r.src.Take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r.say("snapshot %s", mark.Path)
 	defer func() { err = errors.Join(err, r.dropUnused(mark, err)) }()
 	next, err := r.src.Open(ctx, mark)
 	if err != nil {
 		return nil, err
 	}
 	defer next.Close()
-	var result *apply.Result
-	if last != nil {
-		result, err = r.incremental(ctx, last.Mark, next)
-	} else {
-		r.say("first run: copying all of %s", r.job.Source)
-		result, err = r.firstCopy(ctx, next)
+	last, _, err := r.store.Last()
+	if err != nil {
+		return nil, err
 	}
+	result, err := r.bring(ctx, last, next)
 	if err != nil {
 		return nil, err
 	}
 	return result, r.clean(ctx, mark)
 }
 
-func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.Result, error) {
-	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Keys: r.src.Keys(next), Mark: next.Mark}, apply.Options{})
+// newState gives the snapshot that the mirror is to equal: a new one of the source, a foreign one, or that of a held run.
+func (r *runner) newState(ctx context.Context) (snapshot.Mark, error) {
+	var mark snapshot.Mark
+	var err error
+	switch {
+	case r.opts.Approve != 0:
+		return r.approve()
+	case r.opts.Snapshot != "":
+		mark, err = r.foreign(ctx)
+	default:
+		mark, err = r.src.Take(ctx)
+	}
+	if err == nil {
+		r.say("snapshot %s", mark.Path)
+	}
+	return mark, err
 }
 
-// incremental applies what changed since the base.
-func (r *runner) incremental(ctx context.Context, mark snapshot.Mark, next *source.Snapshot) (*apply.Result, error) {
-	base, reason, err := r.comparable(ctx, mark, next.Mark)
+// foreign takes over a snapshot that somebody else made. It must be newer than the last restore point: restore points are
+// in the order of time, and the filesystem cannot tell what changed backwards.
+func (r *runner) foreign(ctx context.Context) (snapshot.Mark, error) {
+	last, _, err := r.store.Last()
+	if err != nil {
+		return snapshot.Mark{}, err
+	}
+	mark, err := r.src.Foreign(ctx, r.opts.Snapshot)
+	if err != nil || last == nil || mark.Trans > last.Mark.Trans {
+		return mark, err
+	}
+	order := "is older than"
+	if mark.Trans == last.Mark.Trans {
+		order = "is the state of"
+	}
+	err = hint.With(fmt.Errorf("the snapshot %s %s the restore point r%d (transaction %d, r%d has %d): nothing was changed",
+		r.opts.Snapshot, order, last.ID, mark.Trans, last.ID, last.Mark.Trans),
+		"import snapshots in the order in which they were made; older ones cannot come between")
+	return mark, errors.Join(err, r.src.Drop(ctx, mark))
+}
+
+// bring makes the mirror equal to next.
+func (r *runner) bring(ctx context.Context, last *apply.RunInfo, next *source.Snapshot) (*apply.Result, error) {
+	if last == nil {
+		adopted, err := r.adopted()
+		if err != nil {
+			return nil, err
+		}
+		if !adopted {
+			r.say("first run: copying all of %s", r.job.Source)
+			return r.firstCopy(ctx, next)
+		}
+	}
+	run, base, err := r.compare(ctx, last, next)
 	if err != nil {
 		return nil, err
-	}
-	if reason != "" {
-		return r.full(ctx, reason, next)
 	}
 	defer base.Close()
-	again, err := r.again(next)
-	if err != nil {
-		return nil, err
-	}
-	changes, err := r.src.Diff(ctx, base, next, nil, diff.Options{Exclude: r.src.Exclude(), Again: again})
-	if errors.Is(err, diff.ErrNotNative) {
-		return r.full(ctx, err.Error(), next)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find what changed: %w", err)
-	}
-	return r.apply(ctx, apply.Run{Changes: changes, Base: base.Root, Next: next.Root, Mark: next.Mark, How: "native"})
+	return r.apply(ctx, run)
 }
 
-// full compares every name and inode with the mirror, because the filesystem cannot tell what changed.
-func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot) (*apply.Result, error) {
-	if r.job.OnLostBase == config.LostBaseStop {
-		return nil, hint.With(&NoNativeDiff{reason},
-			`the mirror was not touched and shows the last restore point. To compare in full, which reads everything, set on_lost_base = "full"`)
+func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.Result, error) {
+	opts := apply.Options{}
+	if r.opts.Progress != nil {
+		total := usedBytes(r.src.Dir())
+		opts.Progress = func(files, bytes int64) { r.opts.Progress(Progress{files, bytes, total}) }
 	}
-	r.say("comparing in full: %s", reason)
-	mirror := r.store.Mirror()
-	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), diff.FullOptions{Exclude: r.src.Exclude()})
-	if err != nil {
-		return nil, fmt.Errorf("compare in full: %w", err)
-	}
-	return r.apply(ctx, apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason})
+	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Keys: r.src.Keys(next), Mark: next.Mark}, opts)
 }
 
 // apply brings a change set into the mirror unless it deletes too much.
-func (r *runner) apply(ctx context.Context, run apply.Run) (*apply.Result, error) {
+func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, error) {
 	c := run.Changes
 	r.say("changed: %d names went, %d came, %d inodes are new or differ", c.Unlinked.Len(), c.Linked.Len(), c.Inodes.Len())
 	for _, path := range c.Skipped {
 		r.say("nested subvolume %s is not followed: give it a job of its own", output.Name(path))
 	}
-	if err := r.checkDeleted(c); err != nil {
+	if err := r.checkDeleted(ctx, run); err != nil {
 		return nil, err
 	}
-	return r.store.Apply(ctx, run, apply.Options{})
+	if r.approved != nil {
+		run.ID = r.approved.ID
+	}
+	return r.store.Apply(ctx, *run, apply.Options{})
 }
 
 // again are the inodes that earlier runs could not copy. A first copy has noted them without their generation.
@@ -191,22 +275,7 @@ func (r *runner) again(next *source.Snapshot) ([]diff.Key, error) {
 	return keys, nil
 }
 
-// comparable opens the base, or says why it cannot be compared natively with the new snapshot.
-func (r *runner) comparable(ctx context.Context, mark, next snapshot.Mark) (base *source.Snapshot, reason string, err error) {
-	base, err = r.src.Open(ctx, mark)
-	switch {
-	case errors.Is(err, snapshot.ErrGone), errors.Is(err, snapshot.ErrAltered):
-		return nil, "the " + err.Error(), nil
-	case err != nil:
-		return nil, "", fmt.Errorf("open the base: %w", err)
-	}
-	if reason = r.src.Comparable(mark, next); reason != "" {
-		return nil, reason, base.Close()
-	}
-	return base, "", nil
-}
-
-// dropUnused destroys the snapshot of a run that failed, unless the store needs it to finish that run.
+// dropUnused destroys the snapshot of a run that failed, unless the store needs it to finish that run or holds it.
 func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
 	if failed == nil {
 		return nil
@@ -215,44 +284,20 @@ func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
 	if err != nil || cut != nil || last != nil && last.Mark.ID == mark.ID {
 		return err
 	}
+	held, err := heldRun(r.store)
+	if err != nil || held != nil && held.Mark.ID == mark.ID {
+		return err
+	}
 	return r.src.Drop(context.Background(), mark)
 }
 
-// clean destroys all snapshots of this job but the one that the mirror now equals: the old base, and what cut-off runs left.
+// clean destroys all snapshots of this job but the one that the mirror now equals: the old base, a held one (which is void
+// now), and what cut-off runs left.
 func (r *runner) clean(ctx context.Context, keep snapshot.Mark) error {
 	if err := r.src.Clean(ctx, keep); err != nil {
 		return fmt.Errorf("the run is done, but: %w", err)
 	}
 	return nil
-}
-
-// checkDeleted holds a run that would delete more than max_deleted.
-func (r *runner) checkDeleted(changes *diff.ChangeSet) error {
-	var deleted int64
-	changes.Gone.Ascend(func(g diff.Gone) bool {
-		if g.BaseAttr.Type() != unix.S_IFDIR {
-			deleted++
-		}
-		return true
-	})
-	files, err := r.files()
-	if err != nil {
-		return err
-	}
-	if r.job.MaxDeleted.Exceeded(deleted, files) {
-		return &TooManyDeleted{deleted, files, r.job.MaxDeleted}
-	}
-	return nil
-}
-
-// files is the number of names in the mirror, by what the runs so far have counted. Added and removed directories are in it.
-func (r *runner) files() (int64, error) {
-	runs, err := r.store.Runs()
-	var files int64
-	for _, run := range runs {
-		files += run.Counts.Files + run.Counts.Added - run.Counts.Removed
-	}
-	return files, err
 }
 
 // report describes the run that has just ended.

@@ -123,12 +123,11 @@ func noteVerified(store *apply.Store, part, of int, at time.Time) error {
 // Verify compares the mirror with the snapshot that it was made of, contents byte by byte. It waits for no run and lets none
 // begin.
 func Verify(ctx context.Context, j config.Job, opts VerifyOptions, say func(format string, args ...any)) (_ *Verification, err error) {
-	src, store, err := open(ctx, j)
+	r, err := newRunner(ctx, j, Options{Say: say})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, store.Close(), src.Close()) }()
-	r := &runner{job: j, src: src, store: store, say: say}
+	defer func() { err = errors.Join(err, r.close()) }()
 	last, snap, err := r.newest(ctx)
 	if err != nil {
 		return nil, err
@@ -155,7 +154,7 @@ func Verify(ctx context.Context, j config.Job, opts VerifyOptions, say func(form
 			return v, err
 		}
 	}
-	return v, noteVerified(store, max(opts.Part, 1), max(opts.Of, 1), time.Now())
+	return v, noteVerified(r.store, max(opts.Part, 1), max(opts.Of, 1), time.Now())
 }
 
 // newest gives the newest finished run and opens its snapshot.
@@ -228,8 +227,9 @@ func (r *runner) repair(ctx context.Context, snap *source.Snapshot, set *diff.Ch
 			return err
 		}
 	}
-	result, err := r.apply(ctx, apply.Run{Changes: set, Rekey: rekey, Base: r.store.Mirror(), Next: snap.Root, Mark: snap.Mark, How: "full",
-		Reason: "verify found that the mirror differed from its snapshot"})
+	// Not held by max_deleted: what goes is what somebody put into the mirror, and it was asked for.
+	result, err := r.store.Apply(ctx, apply.Run{Changes: set, Rekey: rekey, Base: r.store.Mirror(), Next: snap.Root, Mark: snap.Mark, How: "full",
+		Reason: "verify found that the mirror differed from its snapshot"}, apply.Options{})
 	if err != nil {
 		return err
 	}

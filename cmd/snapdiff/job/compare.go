@@ -1,0 +1,109 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/cmd/snapdiff/source"
+	"snapdiff/diff"
+	"snapdiff/snapshot"
+)
+
+// compare finds out what differs between the mirror, which equals the snapshot of last, and next. base is to be closed when
+// the run is done; it is nil after a full comparison. last is nil when there is an adopted copy and no restore point.
+func (r *runner) compare(ctx context.Context, last *apply.RunInfo, next *source.Snapshot) (run *apply.Run, base *source.Snapshot, err error) {
+	switch {
+	case last == nil:
+		run, err = r.full(ctx, fmt.Sprintf("the copy in %s was adopted", r.store.Mirror().Path()), next)
+		return run, nil, err
+	case r.why != "":
+		run, err = r.full(ctx, r.why, next)
+		return run, nil, err
+	}
+	base, reason, err := r.comparable(ctx, last.Mark, next.Mark)
+	if err != nil {
+		return nil, nil, err
+	}
+	if reason == "" {
+		run, err = r.native(ctx, base, next)
+		if !errors.Is(err, diff.ErrNotNative) {
+			if err != nil {
+				err = errors.Join(err, base.Close())
+			}
+			return run, base, err
+		}
+		base.Close()
+		reason = err.Error()
+	}
+	if r.job.OnLostBase == config.LostBaseStop && r.approved == nil {
+		return nil, nil, hint.With(&NoNativeDiff{reason},
+			`the mirror was not touched and shows the last restore point. To compare in full, which reads everything: snapdiff run %s --full`, r.job.Name)
+	}
+	run, err = r.full(ctx, reason, next)
+	return run, nil, err
+}
+
+// comparable opens the base, or says why it cannot be compared natively with the new snapshot.
+func (r *runner) comparable(ctx context.Context, mark, next snapshot.Mark) (base *source.Snapshot, reason string, err error) {
+	base, err = r.src.Open(ctx, mark)
+	switch {
+	case errors.Is(err, snapshot.ErrGone), errors.Is(err, snapshot.ErrAltered):
+		return nil, "the " + err.Error(), nil
+	case err != nil:
+		return nil, "", fmt.Errorf("open the base: %w", err)
+	}
+	if reason = r.src.Comparable(mark, next); reason != "" {
+		return nil, reason, base.Close()
+	}
+	return base, "", nil
+}
+
+// native asks the filesystem what changed since the base.
+func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*apply.Run, error) {
+	again, err := r.again(next)
+	if err != nil {
+		return nil, err
+	}
+	changes, err := r.src.Diff(ctx, base, next, nil, diff.Options{Exclude: r.src.Exclude(), Again: again})
+	if err != nil {
+		return nil, fmt.Errorf("find what changed: %w", err)
+	}
+	return &apply.Run{Changes: changes, Base: base.Root, Next: next.Root, BaseMark: base.Mark, Mark: next.Mark, How: "native"}, nil
+}
+
+// full compares every name and inode with the mirror.
+func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot) (*apply.Run, error) {
+	r.say("comparing in full: %s", reason)
+	mirror := r.store.Mirror()
+	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), diff.FullOptions{Exclude: r.src.Exclude()})
+	if err != nil {
+		return nil, fmt.Errorf("compare in full: %w", err)
+	}
+	return &apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason}, nil
+}
+
+// adopted tells whether the mirror of a store without any run has something in it: a copy that init --adopt took over.
+func (r *runner) adopted() (bool, error) {
+	_, cut, err := r.store.Last()
+	if err != nil || cut != nil {
+		return false, err
+	}
+	found := false
+	err = r.store.Mirror().ReadDir("", func(string, uint8, uint64) error { found = true; return nil })
+	return found, err
+}
+
+// usedBytes is how much is in use on the filesystem at dir, 0 if that cannot be told.
+func usedBytes(dir string) int64 {
+	var st unix.Statfs_t
+	if dir == "" || unix.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return int64(st.Blocks-st.Bfree) * st.Bsize
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"snapdiff/apply"
+	"snapdiff/apply/applytest"
+)
+
+var uuid = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// TestRunOptions has all that can be asked of a run, each with a source of its own on one btrfs.
+func TestRunOptions(t *testing.T) {
+	fs := applytest.Mount(t, applytest.Btrfs)
+	for name, test := range map[string]func(*jobBench){
+		"held": heldRun, "heldAgain": heldAgain, "replacedIsNotDeleted": replacedIsNotDeleted, "dryRun": dryRun, "foreign": foreignSnapshots,
+		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack,
+	} {
+		t.Run(name, func(t *testing.T) { test(newJobBenchOn(t, fs, "")) })
+	}
+}
+
+// begin makes the store and a first run of these files.
+func (b *jobBench) begin(names ...string) {
+	b.t.Helper()
+	b.write(names...)
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.equal()
+}
+
+// sh runs a shell script in the directory that holds the source.
+func (b *jobBench) sh(script string) {
+	b.t.Helper()
+	cmd := exec.Command("sh", "-ec", script)
+	cmd.Dir = b.fs
+	cmd.Env = append(os.Environ(), "S="+b.source, "STORE="+b.store)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
+// untouched wants the mirror to have a file.
+func (b *jobBench) untouched(name string) {
+	b.t.Helper()
+	if _, err := os.Lstat(filepath.Join(b.store, "tree", name)); err != nil {
+		b.t.Errorf("the mirror was touched: %v", err)
+	}
+}
+
+func (b *jobBench) wantSnapshots(n int, which string) {
+	b.t.Helper()
+	if got := b.snapshots(); got != n {
+		b.t.Errorf("%d snapshots are left, want %d: %s", got, n, which)
+	}
+}
+
+// lastRun is the newest line of list --json.
+func (b *jobBench) lastRun() (r struct{ Run, How, Reason, Time string }) {
+	b.t.Helper()
+	lines := strings.Split(strings.TrimSpace(b.snapdiff(0, "list", "--json")), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &r); err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+// wantFull makes a run that has to compare in full and say why.
+func (b *jobBench) wantFull(reason string, args ...string) {
+	b.t.Helper()
+	b.refused(0, reason, append([]string{"run"}, args...)...)
+	if r := b.lastRun(); r.How != "full" || !strings.Contains(r.Reason, reason) {
+		b.t.Errorf("list: %+v, want a full comparison because of %q", r, reason)
+	}
+	b.equal()
+}
+
+func heldRun(b *jobBench) {
+	b.configure("max_deleted = 2")
+	b.begin("d/1", "d/2", "d/3", "keep", "e/1")
+	b.sh("rm -r $S/d")
+	b.refused(5, "r2 is held: 3 of 5 files would be deleted", "run")
+	b.untouched("d/3")
+	b.wantSnapshots(2, "the base and that of the held run")
+	if out := b.snapdiff(5, "run", "--json"); !strings.Contains(out, `"deleted":3`) || !strings.Contains(out, `"run":"r3"`) || !strings.Contains(out, `"state":"held"`) {
+		b.t.Errorf("run --json: %s", out)
+	}
+	b.refused(1, "r2 is not held; r3 is", "run", "--approve", "r2")
+	b.refused(2, "the id of the held run", "run", "--approve", "17")
+	if out := b.snapdiff(0, "run", "--approve", "r3", "--dry-run"); !strings.Contains(out, "- d/3\n") {
+		b.t.Errorf("what would go is not shown:\n%s", out)
+	}
+	// What was approved goes through, and nothing that happened since.
+	b.sh("rm $S/e/1; touch $S/new")
+	b.silent("run", "--approve", "r3")
+	b.untouched("e/1")
+	if _, err := os.Lstat(filepath.Join(b.store, "tree/d")); err == nil {
+		b.t.Error("the approved run did not go through")
+	}
+	if r := b.lastRun(); r.Run != "r3" {
+		b.t.Errorf("the run was approved as r3 and is %s", r.Run)
+	}
+	b.wantSnapshots(1, "the base")
+	b.refused(1, "r3 is not held: no run is", "run", "--approve", "r3")
+	b.silent("run")
+	b.equal()
+}
+
+func heldAgain(b *jobBench) {
+	b.configure(`max_deleted = 1`)
+	b.begin("1", "2", "3", "4")
+	b.sh("rm $S/1 $S/2")
+	b.refused(5, "r2 is held", "run")
+	b.sh("rm $S/3")
+	b.refused(5, "r3 is held: 3 of 4", "run")
+	b.wantSnapshots(2, "the base and the last held run's")
+	b.write("1", "2") // the administrator brings back what was lost
+	b.silent("run")
+	b.equal()
+	b.refused(1, "no run is", "run", "--approve", "r3")
+	b.wantSnapshots(1, "the base")
+}
+
+// A file that another one takes the place of is not deleted, and neither is one that moves.
+func replacedIsNotDeleted(b *jobBench) {
+	b.configure("max_deleted = 0")
+	b.begin("a", "b", "d/c", "d/l")
+	b.sh("cd $S; for f in a b d/c; do echo other > tmp; mv tmp $f; done; mv d e; mv e/c f; mv f e/c; ln e/l e/m; rm e/l; mkdir d")
+	b.silent("run")
+	b.equal()
+	b.sh("rm $S/e/m")
+	b.refused(5, "1 of 4 files", "run")
+}
+
+func dryRun(b *jobBench) {
+	b.write("a/1", "a/2", "b/1")
+	b.snapdiff(0, "init")
+	b.refused(0, "copy everything", "run", "--dry-run")
+	b.wantSnapshots(0, "none")
+	b.silent("run")
+	b.sh("cd $S; rm a/1; mv b c; touch new; chmod 600 a/2")
+	before := b.snapdiff(0, "list", "--json")
+	out := b.snapdiff(0, "run", "--dry-run")
+	for _, line := range []string{"- a/1\n", "R b/ -> c/\n", "+ new\n", "M a/2 (metadata)\n"} {
+		if !strings.Contains(out, line) {
+			b.t.Errorf("%q is missing:\n%s", line, out)
+		}
+	}
+	if out := b.snapdiff(0, "run", "-n", "--json"); !strings.Contains(out, `"kind":"renamed"`) || !strings.Contains(out, `"state":"pending"`) {
+		b.t.Errorf("run --dry-run --json:\n%s", out)
+	}
+	b.untouched("a/1")
+	b.wantSnapshots(1, "the base")
+	if after := b.snapdiff(0, "list", "--json"); after != before {
+		b.t.Errorf("a dry run is listed:\n%s", after)
+	}
+}
+
+// foreignSnapshots imports a month of snapshots that another program made.
+func foreignSnapshots(b *jobBench) {
+	snaps := b.source + ".snaps"
+	b.snapdiff(0, "init")
+	b.sh("mkdir " + snaps)
+	var taken []time.Time
+	for day := range 4 {
+		b.write(fmt.Sprintf("day%d", day), "again")
+		b.sh(fmt.Sprintf("echo %d > $S/again; btrfs -q subvolume snapshot -r $S %s/%d", day, snaps, day))
+		taken = append(taken, time.Now())
+	}
+	for _, day := range []int{0, 1, 3} {
+		b.silent("run", "--snapshot", fmt.Sprintf("%s/%d", snaps, day))
+		sameTrees(b.t, fmt.Sprintf("%s/%d", snaps, day), filepath.Join(b.store, "tree"))
+	}
+	b.refused(1, "is older than the restore point r3", "run", "--snapshot", snaps+"/2")
+	b.refused(1, "is the state of the restore point r3", "run", "--snapshot", snaps+"/3")
+	b.refused(1, "not a read-only snapshot", "run", "--snapshot", b.source)
+	b.refused(1, "no such file", "run", "--snapshot", snaps+"/none")
+	b.sh("btrfs -q subvolume create other; btrfs -q subvolume snapshot -r other " + snaps + "/other")
+	b.refused(1, "is a snapshot of another subvolume", "run", "--snapshot", snaps+"/other")
+	b.wantSnapshots(1, "the base")
+	r := b.lastRun()
+	date, err := time.Parse(time.RFC3339Nano, r.Time)
+	if err != nil || r.How != "native" || date.After(taken[3]) || date.Before(taken[2].Add(-time.Second)) {
+		b.t.Errorf("the restore point is %+v, want the date of its snapshot, %v (%v)", r, taken[3], err)
+	}
+	b.sh("btrfs -q subvolume delete " + snaps + "/*") // they are their owner's, and he may expire them
+	b.write("today")
+	b.silent("run")
+	b.equal()
+	if r := b.lastRun(); r.How != "native" {
+		b.t.Errorf("the run after the import: %+v", r)
+	}
+}
+
+func newSource(b *jobBench) {
+	b.configure(`on_lost_base = "stop"`)
+	b.begin("old", "same")
+	b.sh("mv $S $S.old; btrfs -q subvolume create $S")
+	b.write("same", "new")
+	out := b.snapdiff(1, "run")
+	if ids := uuid.FindAllString(out, -1); len(ids) != 2 || ids[0] == ids[1] {
+		b.t.Errorf("the two sources are not both shown:\n%s", out)
+	}
+	b.refused(1, "--accept-new-source", "run", "--dry-run")
+	b.untouched("old")
+	if out := b.snapdiff(0, "run", "--dry-run", "--accept-new-source"); !strings.Contains(out, "- old") || !strings.Contains(out, "+ new") {
+		b.t.Errorf("what the new source brings is not shown:\n%s", out)
+	}
+	b.refused(1, "another source", "run")
+	b.wantFull("another one", "--accept-new-source")
+	b.silent("run")
+	if out := b.snapdiff(0, "restore", "r1", "old", b.t.TempDir()); !strings.Contains(out, "r1") {
+		b.t.Errorf("history is lost: %s", out)
+	}
+}
+
+func adopt(b *jobBench) {
+	b.write("same", "differs", "new", "dir/file")
+	b.sh(`mkdir -p $STORE/tree; rsync -aHAX --exclude=/new $S/ $STORE/tree; echo old > $STORE/tree/differs; echo gone > $STORE/tree/gone`)
+	inode := func() os.FileInfo {
+		st, err := os.Lstat(filepath.Join(b.store, "tree/same"))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return st
+	}
+	before := inode()
+	b.refused(1, "not empty", "init")
+	b.snapdiff(0, "init", "--adopt")
+	b.wantFull("was adopted")
+	if !os.SameFile(before, inode()) {
+		b.t.Error("an equal file was copied")
+	}
+	b.write("later")
+	b.silent("run")
+	b.equal()
+	b.checkCatalog()
+	b.store += ".none"
+	b.configure("")
+	b.refused(1, "no copy to adopt", "init", "--adopt")
+}
+
+// checkCatalog checks the whole store.
+func (b *jobBench) checkCatalog() {
+	b.t.Helper()
+	store, err := apply.Open(b.store)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer store.Close()
+	wrong, err := store.CheckCatalog()
+	if err != nil || len(wrong) > 0 {
+		b.t.Errorf("catalog: %q %v", wrong, err)
+	}
+}
+
+func lostBase(b *jobBench) {
+	b.configure(`on_lost_base = "stop"`)
+	b.begin("file")
+	b.sh("btrfs -q subvolume delete $S/.snapdiff/*")
+	b.write("new/file")
+	b.refused(1, "gone", "run")
+	b.refused(1, "--full", "run")
+	b.wantSnapshots(0, "none")
+	b.wantFull("--full", "--full")
+	b.silent("run")
+
+	b.sh("btrfs -q subvolume delete $S/.snapdiff/*")
+	b.write("new/other")
+	b.configure("")
+	b.wantFull("gone")
+	b.write("new/third")
+	b.silent("run")
+	b.equal()
+}
+
+func alteredBase(b *jobBench) {
+	b.begin("file")
+	b.sh(`for s in $S/.snapdiff/*; do btrfs property set $s ro false; echo x > $s/file; btrfs property set $s ro true; done`)
+	b.configure(`on_lost_base = "stop"`)
+	b.refused(1, "altered", "run")
+	b.configure("")
+	b.wantFull("altered")
+	b.silent("run")
+}
+
+// rolledBack is the source replaced by a snapshot of itself that is older than the base: changes by transaction numbers would
+// be missed.
+func rolledBack(b *jobBench) {
+	b.configure(fmt.Sprintf("snapshots = %q", b.source+".snaps")) // the base stays where it is
+	b.write("file")
+	b.sh("btrfs -q subvolume snapshot -r $S $S.before")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.sh("echo later > $S/file; touch $S/more")
+	b.silent("run")
+	b.sh("mv $S $S.gone; btrfs -q subvolume snapshot $S.before $S")
+	b.refused(1, "another source", "run")
+	b.wantFull("another one", "--accept-new-source")
+	b.silent("run")
+	b.equal()
+}
