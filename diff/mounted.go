@@ -1,0 +1,150 @@
+package diff
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot/beneath"
+)
+
+// Generation gives the generation of the inode at path of a mounted snapshot, whose stat is known.
+type Generation func(path string, st *unix.Stat_t) (uint64, error)
+
+// Mounted is a Tree of a mounted snapshot that goes by paths: it makes them of the names that it is told (see Linked, which
+// gives it Names too). What does not fit together (a name that means another inode, a link count that is not the number of names)
+// is ErrNotNative: the names are wrong then, and only a full comparison helps.
+type Mounted struct {
+	root  *beneath.Root
+	gen   Generation
+	names func(num uint64) ([]Ref, error)
+	top   uint64
+	dirs  map[uint64]string // paths of directories that were found to be there
+	under map[uint64]bool   // directories whose paths are being made
+}
+
+// NewMounted makes a Tree of the snapshot mounted at root. It is of use only with Linked.
+func NewMounted(root *beneath.Root, gen Generation) (*Mounted, error) {
+	st, err := root.Lstat("")
+	if err != nil {
+		return nil, err
+	}
+	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, under: map[uint64]bool{}}, nil
+}
+
+// UseNames tells where to get names from.
+func (m *Mounted) UseNames(names func(num uint64) ([]Ref, error)) { m.names = names }
+
+// Root implements Tree.
+func (m *Mounted) Root() uint64 { return m.top }
+
+// Names implements Tree.
+func (m *Mounted) Names(num uint64) ([]Ref, error) { return m.names(num) }
+
+// dir gives a directory's path, which it has made sure of. Names that are half known may lead round in circles.
+func (m *Mounted) dir(num uint64) (string, error) {
+	if p, ok := m.dirs[num]; ok {
+		return p, nil
+	}
+	refs, err := m.names(num)
+	if err != nil {
+		return "", err
+	}
+	if len(refs) != 1 || m.under[num] {
+		return "", fmt.Errorf("directory %d has %d names: %w", num, len(refs), ErrElsewhere)
+	}
+	m.under[num] = true
+	defer delete(m.under, num)
+	parent, err := m.dir(refs[0].Parent)
+	if err != nil {
+		return "", err
+	}
+	path := join(parent, refs[0].Name)
+	st, err := m.root.Lstat(path)
+	if err != nil && !gone(err) {
+		return "", err
+	}
+	if err != nil || st.Ino != num || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return "", fmt.Errorf("directory %d, %q: %w", num, path, ErrElsewhere)
+	}
+	m.dirs[num] = path
+	return path, nil
+}
+
+// Path gives one path of an inode, and its stat; false when it has no name.
+func (m *Mounted) Path(num uint64) (path string, st unix.Stat_t, ok bool, err error) {
+	var refs []Ref
+	if num != m.top {
+		if refs, err = m.names(num); err != nil || len(refs) == 0 {
+			return "", st, false, err
+		}
+		parent, err := m.dir(refs[0].Parent)
+		if errors.Is(err, ErrElsewhere) {
+			err = fmt.Errorf("%w: %w", err, ErrNotNative)
+		}
+		if err != nil {
+			return "", st, false, err
+		}
+		path = join(parent, refs[0].Name)
+	}
+	st, err = m.root.Lstat(path)
+	switch {
+	case err != nil && gone(err) || err == nil && st.Ino != num:
+		err = fmt.Errorf("%q is not inode %d, as the link index says: %w", path, num, ErrNotNative)
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && uint64(st.Nlink) != uint64(len(refs)):
+		err = fmt.Errorf("%q, inode %d, has %d links, and the link index knows %d: %w", path, num, st.Nlink, len(refs), ErrNotNative)
+	}
+	return path, st, err == nil, err
+}
+
+// Inode implements Tree.
+func (m *Mounted) Inode(num uint64) (Info, bool, error) {
+	path, st, ok, err := m.Path(num)
+	if err != nil || !ok {
+		return Info{}, false, err
+	}
+	names := 1
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		names = int(st.Nlink)
+	}
+	gen, err := m.gen(path, &st)
+	return Info{attrOf(&st, names), gen}, err == nil, err
+}
+
+// Entries implements Tree.
+func (m *Mounted) Entries(num uint64, yield func(Entry) error) error {
+	path, err := m.dir(num)
+	if err != nil {
+		return err
+	}
+	return m.root.ReadDir(path, func(name string, dtype uint8, ino uint64) error {
+		typ := uint32(dtype) << 12 // DTTOIF of dirent.h
+		if dtype == unix.DT_UNKNOWN {
+			st, err := m.root.Lstat(join(path, name))
+			if err != nil {
+				return err
+			}
+			typ = st.Mode & unix.S_IFMT
+		}
+		return yield(Entry{Name: name, Ino: ino, Type: typ})
+	})
+}
+
+// Xattrs implements Tree.
+func (m *Mounted) Xattrs(num uint64) (string, error) {
+	path, _, ok, err := m.Path(num)
+	if err != nil || !ok {
+		return "", err
+	}
+	list, err := m.root.Xattrs(path)
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
+	var all strings.Builder
+	for _, x := range list {
+		fmt.Fprintf(&all, "%d:%s=%d:%s", len(x.Name), x.Name, len(x.Value), x.Value)
+	}
+	return all.String(), nil
+}
