@@ -162,36 +162,48 @@ func (c *copier) patchRange(r diff.Range, size int64) error {
 
 func roundUp(n int64) int64 { return (n + holeBlock - 1) / holeBlock * holeBlock }
 
-// segments calls data and hole in turn for the parts of [off, end).
+// segments calls data and hole in turn for the parts of [off, end). All are found before the first is copied: what ext4 and
+// XFS allocated and never wrote is a hole only until reading ahead has brought pages of it into memory.
 func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) error {
-	for off < end {
-		start, err := unix.Seek(c.in, off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end of file
-			start, err = end, nil
-		}
-		if err != nil {
-			return readError(c.path, "look for holes in", err)
-		}
-		start = min(start, end)
-		if start > off {
-			if err := hole(off, start); err != nil {
+	parts, err := c.dataParts(off, end)
+	if err != nil {
+		return readError(c.path, "look for holes in", err)
+	}
+	for _, p := range parts {
+		if p.Off > off {
+			if err := hole(off, p.Off); err != nil {
 				return err
 			}
 		}
-		if start == end {
-			return nil
+		off = p.Off + p.Len
+		if err := data(p.Off, off); err != nil {
+			return err
+		}
+	}
+	if off < end {
+		return hole(off, end)
+	}
+	return nil
+}
+
+// dataParts are the parts of [off, end) that are no holes.
+func (c *copier) dataParts(off, end int64) (parts []diff.Range, err error) {
+	for off < end {
+		start, err := unix.Seek(c.in, off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) || err == nil && start >= end { // nothing but a hole up to the end
+			return parts, nil
+		}
+		if err != nil {
+			return nil, err
 		}
 		stop, err := unix.Seek(c.in, start, unix.SEEK_HOLE)
 		if err != nil {
-			return readError(c.path, "look for holes in", err)
+			return nil, err
 		}
-		stop = min(stop, end)
-		if err := data(start, stop); err != nil {
-			return err
-		}
-		off = stop
+		off = min(stop, end)
+		parts = append(parts, diff.Range{Off: start, Len: off - start})
 	}
-	return nil
+	return parts, nil
 }
 
 // span copies the bytes of [off, end).
