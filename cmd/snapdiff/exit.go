@@ -33,6 +33,7 @@ var exits = []exit{
 	{4, "another snapdiff works on this store", func(err error) bool { return errors.Is(err, apply.ErrLocked) }},
 	{5, "held: more files would be deleted than max_deleted allows", is[*job.TooManyDeleted]},
 	{6, "verify found differences", is[*job.Differs]},
+	{7, "no room on the store's filesystem", is[*job.NoSpace]},
 	{130, "stopped by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
 	{1, "failed", func(error) bool { return true }},
 }

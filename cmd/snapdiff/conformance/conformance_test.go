@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,14 +25,20 @@ type bench struct {
 	driver driver
 	origin origin
 	job    config.Job
-	past   []Picture // of the mirror after each run
+	past   map[string]Picture // of the mirror after the runs, by their ids
 }
 
 // newBench makes a source and a store for it.
 func newBench(t testing.TB, d driver, mirror Kind) *bench {
 	t.Helper()
-	b := &bench{TB: t, driver: d, origin: d.make(t)}
-	store := filepath.Join(Mount(t, mirror), "store")
+	return newBenchAt(t, d, Mount(t, mirror))
+}
+
+// newBenchAt makes a source, and a store for it below dir.
+func newBenchAt(t testing.TB, d driver, dir string) *bench {
+	t.Helper()
+	b := &bench{TB: t, driver: d, origin: d.make(t), past: map[string]Picture{}}
+	store := filepath.Join(dir, "store")
 	text := fmt.Sprintf("[jobs.test]\nsource = %q\nstore = %q\nmax_deleted = \"100%%\"\n%s\n", b.origin.source, store, b.origin.settings)
 	c, err := config.Parse("test.toml", []byte(text))
 	b.must(err)
@@ -68,14 +75,21 @@ func (b *bench) scenarios() []Scenario { return ScenariosFor(b.driver.lacks...) 
 // run makes one run and judges the mirror.
 func (b *bench) run() *job.Report {
 	b.Helper()
-	reports, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf})
-	b.must(err)
+	reports := b.runAll()
 	if len(reports) != 1 {
 		b.Fatalf("%d runs were made, want 1", len(reports))
 	}
-	b.judge()
-	b.past = append(b.past, TakePicture(b, filepath.Join(b.job.Store, "tree")))
 	return reports[0]
+}
+
+// runAll finishes a run that was cut off, makes one, and judges the mirror.
+func (b *bench) runAll() []*job.Report {
+	b.Helper()
+	reports, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf})
+	b.must(err)
+	b.judge()
+	b.past[reports[len(reports)-1].Run] = TakePicture(b, filepath.Join(b.job.Store, "tree"))
+	return reports
 }
 
 // native makes a run that must not compare in full.
@@ -115,14 +129,17 @@ func (b *bench) judge() {
 func (b *bench) judgePast() {
 	b.Helper()
 	dir := b.TempDir()
-	for i, picture := range b.past {
-		view, err := apply.OpenView(b.job.Store, "", int64(i+1))
+	for id, picture := range b.past {
+		run, err := strconv.ParseInt(strings.TrimPrefix(id, "r"), 10, 64)
 		b.must(err)
-		to := filepath.Join(dir, fmt.Sprintf("r%d", i+1))
-		_, err = view.Restore(b.Context(), "", to)
+		view, err := apply.OpenView(b.job.Store, "", run)
+		b.must(err)
+		to, err := os.MkdirTemp(dir, id+"-")
+		b.must(err)
+		_, err = view.Restore(b.Context(), "", filepath.Join(to, "tree"))
 		view.Close()
 		b.must(err)
-		picture.Judge(b, to)
+		picture.Judge(b, filepath.Join(to, "tree"))
 	}
 }
 

@@ -86,9 +86,9 @@ func (r *runner) close() error { return errors.Join(r.store.Close(), r.src.Close
 func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, err error) {
 	r, err := newRunner(ctx, j, opts)
 	if err != nil {
-		return nil, err
+		return nil, roomError(err, j.Store)
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer func() { err = errors.Join(roomError(err, j.Store), r.close()) }()
 	// Also where init was cut off before it could say so. If this run fails, the next one finds the base of another source and
 	// compares in full.
 	if r.known != r.src.ID() {
@@ -246,9 +246,13 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	if err := r.checkDeleted(ctx, run); err != nil {
 		return nil, err
 	}
+	if err := r.checkRoom(c, run.Next); err != nil {
+		return nil, err
+	}
 	if r.approved != nil {
 		run.ID = r.approved.ID
 	}
+	r.say("applying")
 	return r.store.Apply(ctx, *run, apply.Options{})
 }
 

@@ -1,0 +1,102 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+)
+
+// NoSpace says that the store's filesystem has no room for what was to be done.
+type NoSpace struct {
+	Store string
+	Err   error
+}
+
+// Error gives what failed.
+func (e *NoSpace) Error() string {
+	return fmt.Sprintf("no room on the filesystem of %s: %v", e.Store, e.Err)
+}
+
+// Unwrap gives what failed.
+func (e *NoSpace) Unwrap() error { return e.Err }
+
+// Hint is what to do next.
+func (e *NoSpace) Hint() string {
+	return "make room there (snapdiff prune drops old restore points) and run again: a run that was cut off is finished first, nothing is lost"
+}
+
+// roomError recognises that something failed because the store's filesystem is full. SQLite has other words for it than the
+// kernel: it cannot open its journal.
+func roomError(err error, store string) error {
+	var refused *NoSpace
+	if err == nil || errors.As(err, &refused) {
+		return err
+	}
+	var st unix.Statfs_t
+	full := unix.Statfs(store, &st) == nil && (int64(st.Bavail)*st.Bsize < 1<<20 || st.Files > 0 && st.Ffree == 0)
+	if full || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return &NoSpace{store, err}
+	}
+	return err
+}
+
+// compressing are filesystems that may hold more than they have room for. What does not fit at this ratio is refused there.
+const compressing = 4
+
+// checkRoom refuses a change set that cannot fit, before the mirror is touched. It is an estimate: what is replaced goes to
+// history and frees nothing.
+func (r *runner) checkRoom(changes *diff.ChangeSet, next *beneath.Root) error {
+	var bytes, inodes int64
+	var failed error
+	changes.Inodes.Ascend(func(i diff.Inode) bool {
+		if i.What&diff.New != 0 {
+			inodes++
+		}
+		if i.Attr.IsRegular() && i.What&(diff.New|diff.Data) != 0 {
+			n, err := written(&i, next)
+			bytes, failed = bytes+n, err
+		}
+		return failed == nil
+	})
+	var st unix.Statfs_t
+	if err := errors.Join(failed, unix.Fstatfs(r.store.Mirror().FD(), &st)); err != nil {
+		return fmt.Errorf("estimate the room that the run needs: %w", err)
+	}
+	free := int64(st.Bavail) * st.Bsize
+	if st.Type == unix.BTRFS_SUPER_MAGIC || st.Type == zfsMagic {
+		free *= compressing
+	}
+	switch {
+	case bytes > free:
+		return &NoSpace{r.job.Store, fmt.Errorf("the run needs about %s, %s are free; the mirror was not touched", output.Size(bytes), output.Size(int64(st.Bavail)*st.Bsize))}
+	case st.Files > 0 && inodes > int64(st.Ffree):
+		return &NoSpace{r.job.Store, fmt.Errorf("the run makes %s files, %s inodes are free; the mirror was not touched", output.Count(inodes), output.Count(int64(st.Ffree)))}
+	}
+	return nil
+}
+
+// zfsMagic is ZFS_SUPER_MAGIC of include/sys/fs/zfs.h.
+const zfsMagic = 0x2fc12fc1
+
+// written is about how many bytes a file takes: its ranges where they are known, else what the snapshot has of it without
+// holes.
+func written(i *diff.Inode, next *beneath.Root) (int64, error) {
+	if i.Ranges != nil {
+		var n int64
+		for _, r := range i.Ranges {
+			n += r.Len
+		}
+		return min(n, i.Attr.Size), nil
+	}
+	const small = 1 << 20 // holes in these are not worth a system call
+	if i.Attr.Size < small {
+		return i.Attr.Size, nil
+	}
+	st, err := next.Lstat(i.Paths[0])
+	return min(i.Attr.Size, st.Blocks*512), err
+}
