@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -28,7 +29,7 @@ type app struct {
 
 // commands are all commands, in the order of the help text.
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newStatusCommand(a), newVerifyCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand()}
+	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newCheckCommand(a), newStatusCommand(a), newVerifyCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand()}
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -68,15 +69,26 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		return int(m.Level)
 	}
 	if !a.started {
-		err = usageError{err}
+		err = usageError{spelling(err)}
 	}
 	fmt.Fprintf(stderr, "snapdiff: %v\n", err)
 	if next := hint.Of(err); next != "" {
 		fmt.Fprintf(stderr, "  next: %s\n", next)
 	} else if !a.started {
 		fmt.Fprintln(stderr, "  next: see snapdiff --help")
+	} else if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		fmt.Fprintln(stderr, "  next: run snapdiff as root")
 	}
 	return statusOf(err)
+}
+
+// spelling makes cobra's proposal for a misspelt command, a paragraph of its own, what to do next.
+func spelling(err error) error {
+	text, proposal, found := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+	if !found {
+		return err
+	}
+	return hint.With(errors.New(text), "did you mean %s?", strings.Join(strings.Fields(proposal), " or "))
 }
 
 // jobs gives the named jobs of the configuration, all of them when none is named.

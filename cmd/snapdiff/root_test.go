@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/job"
 )
 
 func TestExitStatuses(t *testing.T) {
@@ -18,10 +23,26 @@ func TestExitStatuses(t *testing.T) {
 		{[]string{"version", "x"}, 2, "see snapdiff --help"},
 		{[]string{"--nonsense"}, 2, "unknown flag"},
 		{[]string{"nonsense"}, 2, "unknown command"},
+		{[]string{"rnu"}, 2, "next: did you mean run?"},
 	} {
 		var out, errs bytes.Buffer
 		if got := execute(c.args, &out, &errs); got != c.status || !strings.Contains(errs.String(), c.stderr) {
 			t.Errorf("%q: status %d, want %d; stderr %q", c.args, got, c.status, errs.String())
+		}
+	}
+}
+
+func TestStatusOfSeveralJobs(t *testing.T) {
+	incomplete, locked, failed := fmt.Errorf("a: %w", &job.Incomplete{Files: 1}), fmt.Errorf("b: %w", apply.ErrLocked), errors.New("c: failed")
+	for _, c := range []struct {
+		errs []error
+		want int
+	}{
+		{nil, 0}, {[]error{incomplete}, 3}, {[]error{incomplete, locked}, 4}, {[]error{locked, failed}, 4}, {[]error{failed, locked}, 1},
+		{[]error{incomplete, incomplete}, 3}, {[]error{fmt.Errorf("d: %w", errors.Join(&job.TooManyDeleted{}, failed)), locked}, 5},
+	} {
+		if got := statusOf(errors.Join(c.errs...)); got != c.want {
+			t.Errorf("%v: status %d, want %d", c.errs, got, c.want)
 		}
 	}
 }

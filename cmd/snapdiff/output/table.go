@@ -4,18 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/term"
 )
-
-// IsTerminal tells whether w is a terminal: only there are tables aligned and progress bars shown.
-func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
 
 // JSON writes v as one line.
 func JSON(w io.Writer, v any) error {

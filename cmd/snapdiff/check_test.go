@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"snapdiff/apply/applytest"
+)
+
+// traces are all names, sizes and times below the source and the store: what a command that changes nothing leaves equal. (SQLite
+// makes helper files beside a catalog that it only reads; what stands for a nested snapshot in a snapshot has the time of now.)
+func (b *jobBench) traces() string {
+	b.t.Helper()
+	out, err := exec.Command("find", b.source, b.store, "!", "-name", "catalog.db-*", "!", "-path", b.store, "!", "-path", "*/.snapdiff/*/*", "-printf", "%p %s %T@ %C@ %m %i\n").Output()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(out)
+}
+
+// check wants these words from check, and no trace of it.
+func (b *jobBench) check(status int, words ...string) {
+	b.t.Helper()
+	before := b.traces()
+	out := b.snapdiff(status, "check")
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			b.t.Errorf("check does not say %q:\n%s", w, out)
+		}
+	}
+	if after := b.traces(); after != before {
+		for line := range strings.Lines(after) {
+			if !strings.Contains(before, line) {
+				b.t.Errorf("check has changed something: %s", line)
+			}
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	b := newJobBench(t, "")
+	b.store = filepath.Join(applytest.Mount(t, applytest.XFS), "store")
+	b.configure("max_deleted = 1")
+	b.write("1", "2", "3", "4")
+	if out := b.snapdiff(1, "check"); !strings.Contains(out, "no store yet") || !strings.Contains(out, "next: snapdiff init mail") {
+		t.Errorf("check without a store:\n%s", out)
+	}
+	b.snapdiff(0, "init")
+	b.check(0, "mail: can run", "XFS takes symlinks of 1,024 bytes")
+	b.silent("run")
+	b.check(0, "mail: can run")
+	if out := b.snapdiff(0, "check", "--json"); !strings.HasSuffix(out, `{"job":"mail","ready":true}`+"\n") || strings.Contains(out, `"error"`) {
+		t.Errorf("check --json:\n%s", out)
+	}
+
+	b.sh("rm $S/1 $S/2")
+	b.snapdiff(5, "run")
+	b.check(0, "r2 is held", "snapdiff run mail --approve r2")
+	b.sh(`for s in $S/.snapdiff/*; do btrfs property set $s ro false; echo x > $s/3; btrfs property set $s ro true; done`)
+	b.check(0, "warning: the base", "was altered", "compares in full")
+	b.sh("btrfs -q subvolume delete $S/.snapdiff/*")
+	b.configure(`on_lost_base = "stop"`)
+	b.check(1, "error: the base", "is gone", "next: snapdiff run mail --full")
+	b.sh("chown 1 $STORE")
+	b.check(1, "is not ours", "chown root")
+	b.sh("chown 0 $STORE; mv $S $S.old; btrfs -q subvolume create $S")
+	b.check(1, "another source", "--accept-new-source")
+	b.sh("btrfs -q subvolume delete $S; mkdir $S")
+	b.check(1, "is not a btrfs subvolume")
+	b.source += ".none"
+	b.configure("")
+	if out := b.snapdiff(1, "check"); !strings.Contains(out, "no such file or directory") {
+		t.Errorf("check without a source:\n%s", out)
+	}
+}
+
+// An ext4 of the old kind keeps whole seconds and small attributes only.
+func TestCheckOldFilesystem(t *testing.T) {
+	b := newJobBench(t, "")
+	b.store = filepath.Join(applytest.MountSized(t, applytest.Ext4, 64<<20, "-I", "128"), "store")
+	b.configure("")
+	b.snapdiff(0, "init")
+	b.check(0, "keeps times only to", "attributes of about", "65,000 links", "can run")
+}
+
+// TestPlaces are places for a store that are refused or warned of. Nothing is written in any of them.
+func TestPlaces(t *testing.T) {
+	b := newJobBench(t, "")
+	outside := b.store
+	b.store = filepath.Join(b.fs, "store")
+	b.configure("")
+	if out := b.snapdiff(0, "init"); strings.Count(out, "same filesystem") != 1 {
+		t.Errorf("a store on the disk of the source is not warned of:\n%s", out)
+	}
+	b.check(0, "same filesystem")
+	b.silent("run") // once is enough
+	for words, store := range map[string]string{"lies inside the source": filepath.Join(b.source, "deep/store"), "lies inside the store": b.fs} {
+		b.store = store
+		b.configure("")
+		b.refused(1, words, "init")
+		b.refused(1, words, "check")
+	}
+	if _, err := os.Lstat(filepath.Join(b.source, "deep")); err == nil {
+		t.Error("a refused init has made directories")
+	}
+	disk := t.TempDir()
+	if err := unix.Mount("disk", disk, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(disk, 0) })
+	b.store = filepath.Join(disk, "store")
+	b.configure("")
+	for _, command := range []string{"init", "check"} {
+		b.refused(1, "mount -o remount,rw "+disk, command)
+	}
+	b.store = outside
+	b.configure("")
+	b.sh("mkdir $STORE; chown 1 $STORE")
+	b.refused(1, "is not ours", "init")
+	b.sh("rmdir $STORE; touch $STORE")
+	b.refused(1, "is no directory", "init")
+}
+
+// TestNetworkFilesystem has the store on FUSE, behind which sshfs and the like are: refused, unless the catalog is elsewhere.
+func TestNetworkFilesystem(t *testing.T) {
+	applytest.NeedRoot(t)
+	disk, mount := t.TempDir(), t.TempDir()
+	root, err := fs.NewLoopbackRoot(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := fs.Mount(mount, root, &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true, FsName: "loopback"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Unmount() })
+	b := newJobBench(t, "")
+	local := filepath.Dir(b.store)
+	b.store = filepath.Join(mount, "store")
+	b.configure("")
+	for _, command := range []string{"init", "check", "run"} {
+		b.refused(1, `catalog = "/var/lib/snapdiff/mail.db"`, command)
+	}
+	b.configure(fmt.Sprintf("catalog = %q", filepath.Join(mount, "mail.db")))
+	b.refused(1, "the catalog "+mount, "init")
+	if names, err := os.ReadDir(disk); err != nil || len(names) > 0 {
+		t.Errorf("something was written: %v %v", names, err)
+	}
+	b.configure(fmt.Sprintf("catalog = %q", filepath.Join(local, "mail.db")))
+	b.begin("a/1", "a/2", "b")
+	b.sh("cd $S; mv a c; rm b; echo more >> c/1")
+	b.silent("run")
+	b.equal()
+	b.check(0, "can run")
+	if out := b.snapdiff(0, "restore", "r1", "b", local); !strings.Contains(out, "r1") {
+		t.Errorf("restore: %s", out)
+	}
+}
+
+// TestWithoutRoot runs as a user who may do nothing.
+func TestWithoutRoot(t *testing.T) {
+	b := newJobBench(t, "")
+	b.begin("file")
+	for _, dir := range []string{b.config, filepath.Dir(b.config), filepath.Dir(filepath.Dir(b.config))} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := filepath.Join(filepath.Dir(b.config), "snapdiff")
+	data, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(program, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for command, words := range map[string]string{"run": "only root", "check": "only root", "init": "only root", "list": "next: run snapdiff as root"} {
+		cmd := exec.Command(program, "--config", b.config, command)
+		cmd.Env = append(os.Environ(), asProgram+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(string(out), words) {
+			t.Errorf("%s: status %d (%v), want %q:\n%s", command, code, err, words, out)
+		}
+	}
+}

@@ -1,0 +1,285 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/cmd/snapdiff/source"
+	"snapdiff/snapshot"
+)
+
+// Level is how bad a finding is.
+type Level string
+
+const (
+	Missing Level = "error"   // the job cannot run
+	Warning Level = "warning" // it can, but not as it should
+	Note    Level = "note"    // worth to know
+)
+
+// Finding is one thing that Check has to say.
+type Finding struct {
+	Job   string `json:"job"`
+	Level Level  `json:"level"`
+	Text  string `json:"text"`
+	Next  string `json:"next,omitempty"` // the command that mends it, or what else to do
+}
+
+// NotReady says that a job cannot run.
+type NotReady struct{ Missing int }
+
+// Error counts what is missing.
+func (e *NotReady) Error() string {
+	if e.Missing == 1 {
+		return "cannot run: see the error above"
+	}
+	return fmt.Sprintf("cannot run: see the %d errors above", e.Missing)
+}
+
+// checker collects findings.
+type checker struct {
+	job   config.Job
+	found []Finding
+}
+
+func (c *checker) add(level Level, err error) {
+	if err != nil {
+		c.found = append(c.found, Finding{c.job.Name, level, err.Error(), hint.Of(err)})
+	}
+}
+
+func (c *checker) say(level Level, next, format string, args ...any) {
+	c.found = append(c.found, Finding{c.job.Name, level, fmt.Sprintf(format, args...), next})
+}
+
+// Check tells what keeps a job from running, and what else its owner should know. It changes nothing. The error is a
+// *NotReady when the job cannot run.
+func Check(ctx context.Context, j config.Job) ([]Finding, error) {
+	c := &checker{job: j}
+	if err := checkRoot(); err != nil {
+		c.add(Missing, err) // nothing else can be told
+		return c.found, &NotReady{1}
+	}
+	c.kernel()
+	src, err := source.Open(ctx, j)
+	if err != nil {
+		c.add(Missing, err)
+		c.modules()
+	} else {
+		defer src.Close()
+		c.place(src)
+	}
+	c.storage()
+	if c.store(ctx, src) {
+		c.limits()
+	}
+	missing := 0
+	for _, f := range c.found {
+		if f.Level == Missing {
+			missing++
+		}
+	}
+	if missing > 0 {
+		return c.found, &NotReady{missing}
+	}
+	return c.found, nil
+}
+
+// kernel looks whether the kernel has what is needed.
+func (c *checker) kernel() {
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err == nil {
+		unix.Close(fd)
+	} else {
+		c.say(Missing, "run Linux 5.6 or newer; in a container, let it call openat2", "the kernel has no openat2: %v", err)
+	}
+}
+
+// modules looks whether the source may be missing because the kernel does not know its filesystem.
+func (c *checker) modules() {
+	data, err := os.ReadFile("/proc/filesystems")
+	if err == nil && filepath.IsAbs(c.job.Source) && !knowsFilesystem(string(data), "btrfs") {
+		c.say(Note, "modprobe btrfs", "the kernel knows no btrfs at this moment")
+	}
+}
+
+// knowsFilesystem looks for a name in the text of /proc/filesystems.
+func knowsFilesystem(text, name string) bool {
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[len(fields)-1] == name {
+			return true
+		}
+	}
+	return false
+}
+
+// place looks at where source and store are.
+func (c *checker) place(src source.Source) {
+	c.add(Missing, checkInside(c.job, src))
+	if shared := sharedDisk(c.job, src); shared != "" {
+		c.say(Warning, "put the store on another disk", "%s", shared)
+	}
+	if dir := src.Dir(); dir != "" && errors.Is(unix.Access(dir, unix.W_OK), unix.EROFS) {
+		c.say(Missing, "mount -o remount,rw "+mountPoint(dir), "the source %s is mounted read-only: snapshots cannot be made in it", dir)
+	}
+	c.snapshots(src)
+}
+
+// snapshots looks at the place for our snapshots.
+func (c *checker) snapshots(src source.Source) {
+	if c.job.Snapshots == "" || src.Dir() == "" {
+		return
+	}
+	parent := filepath.Dir(c.job.Snapshots)
+	if st, err := os.Stat(parent); err != nil || !st.IsDir() {
+		c.say(Missing, "mkdir -p "+parent, "the place for snapshots %s cannot be made: %s is no directory", c.job.Snapshots, parent)
+		return
+	}
+	from, err := mountOf(src.Dir())
+	if err != nil {
+		return
+	}
+	if to, err := mountOf(c.job.Snapshots); err == nil && from.disk() != to.disk() {
+		c.say(Missing, fmt.Sprintf("take snapshots out of [jobs.%s], or name a directory on the source's filesystem", c.job.Name),
+			"the place for snapshots %s is on another filesystem than the source", c.job.Snapshots)
+	}
+}
+
+func mountPoint(path string) string {
+	if m, err := mountOf(path); err == nil {
+		return m.Point
+	}
+	return path
+}
+
+// storage looks at the filesystem of the store.
+func (c *checker) storage() {
+	c.add(Missing, checkNetwork(c.job))
+	c.add(Missing, checkOwner(c.job.Store))
+	c.add(Missing, checkWritable(c.job.Store))
+	if c.job.Catalog != "" {
+		c.add(Missing, checkWritable(c.job.Catalog))
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(existing(c.job.Store), &st) != nil || st.Blocks == 0 {
+		return
+	}
+	free := int64(st.Bavail) * st.Bsize
+	switch {
+	case st.Bavail == 0:
+		c.say(Missing, "make room on "+mountPoint(c.job.Store), "the store's filesystem is full")
+	case st.Bavail < st.Blocks/20:
+		c.say(Warning, "make room on "+mountPoint(c.job.Store), "the store's filesystem has only %s left", output.Size(free))
+	}
+	if st.Files > 0 && st.Ffree < st.Files/20 { // btrfs and the like count none
+		level := Warning
+		if st.Ffree == 0 {
+			level = Missing
+		}
+		c.say(level, "make a filesystem with more inodes for the store (mkfs.ext4 -i 8192), or use XFS", "the store's filesystem has only %s inodes left", output.Count(int64(st.Ffree)))
+	}
+}
+
+// store looks at the store itself. It tells whether there is one. src is nil when the source cannot be opened.
+func (c *checker) store(ctx context.Context, src source.Source) bool {
+	store, err := apply.OpenReadOnly(c.job.Store, apply.CatalogAt(c.job.Catalog))
+	if errors.Is(err, apply.ErrNotStore) {
+		text := "there is no store at %s"
+		if _, err := os.Stat(c.job.Store); errors.Is(err, fs.ErrNotExist) {
+			text = "%s is not there: no store yet, or the backup disk is not mounted"
+		}
+		c.say(Missing, "snapdiff init "+c.job.Name, text, c.job.Store)
+		c.room(src)
+		return false
+	}
+	if err != nil {
+		c.add(Missing, err)
+		return false
+	}
+	defer store.Close()
+	if err := c.look(ctx, store, src); err != nil {
+		c.add(Missing, err)
+	}
+	return true
+}
+
+// room looks whether a first copy finds room.
+func (c *checker) room(src source.Source) {
+	var st unix.Statfs_t
+	if src == nil || unix.Statfs(existing(c.job.Store), &st) != nil {
+		return
+	}
+	free := int64(st.Bavail) * st.Bsize
+	if used := usedBytes(src.Dir()); used > free {
+		c.say(Warning, "", "up to %s are in use on the source's filesystem, the store's has %s left", output.Size(used), output.Size(free))
+	}
+}
+
+// look looks at what the catalog knows, and at the snapshots that it remembers.
+func (c *checker) look(ctx context.Context, store *apply.Store, src source.Source) error {
+	known, err := store.Meta(metaSource)
+	if err != nil {
+		return err
+	}
+	if src != nil && known != "" && known != src.ID() {
+		c.add(Missing, &OtherSource{Job: c.job, Known: known, Found: src.ID()})
+		src = nil // it cannot have our snapshots
+	}
+	last, cut, err := store.Last()
+	if err != nil {
+		return err
+	}
+	switch {
+	case cut != nil:
+		c.say(Note, "snapdiff run "+c.job.Name, "r%d was cut off (or is going on); the next run finishes it first", cut.ID)
+		c.base(ctx, src, cut.Mark, fmt.Sprintf("the snapshot of r%d", cut.ID))
+	case last == nil:
+		c.room(src)
+	}
+	if last != nil && (cut == nil || cut.State == apply.Recorded) {
+		c.base(ctx, src, last.Mark, "the base (the snapshot that the mirror equals)")
+	}
+	held, err := heldRun(store)
+	if err != nil {
+		return err
+	}
+	if held != nil {
+		c.say(Warning, fmt.Sprintf("snapdiff run %s --approve r%d --dry-run; if it is meant: snapdiff run %s --approve r%d", c.job.Name, held.ID, c.job.Name, held.ID),
+			"r%d is held by max_deleted: it would delete %s of %s files", held.ID, output.Count(held.Deleted), output.Count(held.Files))
+	}
+	pending, err := store.Pending()
+	if len(pending) > 0 {
+		c.say(Warning, "snapdiff run "+c.job.Name+" names them and tries again", "%s files could not be copied, the first is %s: %v", output.Count(int64(len(pending))),
+			output.Name(pending[0].Path), pending[0].Err)
+	}
+	return err
+}
+
+// base looks whether a snapshot is there and unaltered.
+func (c *checker) base(ctx context.Context, src source.Source, mark snapshot.Mark, what string) {
+	if src == nil {
+		return
+	}
+	snap, err := src.Open(ctx, mark)
+	switch {
+	case err == nil:
+		snap.Close()
+	case !errors.Is(err, snapshot.ErrGone) && !errors.Is(err, snapshot.ErrAltered):
+		c.add(Missing, err)
+	case c.job.OnLostBase == config.LostBaseStop:
+		c.say(Missing, fmt.Sprintf("snapdiff run %s --full", c.job.Name), "%s cannot be used any more: %v", what, err)
+	default:
+		c.say(Warning, "", "%s cannot be used any more: %v; the next run compares in full, which reads everything", what, err)
+	}
+}
