@@ -172,3 +172,8 @@ func (s *Store) endRun(run int64, c Counts, incomplete int, warnings []string) e
 	return s.exec(`UPDATE runs SET state = ?, finished = ?, counts = ?, incomplete = ?, warnings = ? WHERE id = ?`,
 		Done, time.Now().UnixNano(), string(counts), incomplete, string(said), run)
 }
+
+// noContent notes that a run had no contents of a node to keep: they are those of the next later version, if any.
+func (s *Store) noContent(node, run int64) error {
+	return catalogError("note what is lost", s.exec(`UPDATE versions SET content = ? WHERE node = ? AND run = ?`, contentLater, node, run))
+}

@@ -23,6 +23,9 @@ func newPlan(c *diff.ChangeSet) *plan {
 	return p
 }
 
+// empty tells that the mirror need not be touched.
+func (p *plan) empty() bool { return len(p.Unlinked)+len(p.Linked)+len(p.Inodes) == 0 }
+
 func (p *plan) counts() Counts {
 	c := Counts{Added: int64(len(p.Linked)), Removed: int64(len(p.Unlinked))}
 	for _, i := range p.Inodes {

@@ -39,6 +39,9 @@ type Result struct {
 	Counts     Counts
 	Incomplete []Problem
 	Warnings   []string
+	// Altered says what somebody else did to the mirror; "" if nothing was met. The mirror may then lack things, and the next run
+	// must compare in full (see Store.NeedsFull).
+	Altered string
 }
 
 // Run is a change set to apply and the two snapshots that it was found in.
@@ -69,7 +72,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 	var id int64
 	err := s.transaction("record the run", func() error {
 		if run.Rekey != nil {
-			if err := s.rekey(run.Rekey); err != nil {
+			if err := errors.Join(s.rekey(run.Rekey), s.clearNeedsFull()); err != nil {
 				return err
 			}
 		}
@@ -114,50 +117,84 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 		return nil, err
 	}
 	x.resumed = resumed
-	phases := []struct {
-		from, to string
-		do       func() error
-	}{
-		{Recorded, Detached, x.detach},
-		{Detached, Attached, x.attach},
-		{Attached, Finished, x.finish},
-	}
-	empty := len(p.Unlinked)+len(p.Linked)+len(p.Inodes) == 0
-	for _, ph := range phases {
-		if empty {
-			break
-		}
-		if state != ph.from {
-			continue
-		}
-		if err := ph.do(); err != nil {
-			return nil, fmt.Errorf("run r%d, %s: %w", id, ph.to, err)
-		}
-		if err := x.at("sync"); err != nil {
+	if !p.empty() {
+		if err := x.phases(state); err != nil {
 			return nil, err
 		}
-		if err := s.tree.SyncFS(); err != nil {
-			return nil, fmt.Errorf("writing the mirror to its disk: %w", err)
-		}
-		if err := x.at("mark"); err != nil {
-			return nil, err
-		}
-		if err := s.setState(id, ph.to); err != nil {
-			return nil, err
-		}
-		state = ph.to
 	}
 	if err := x.at("commit"); err != nil {
 		return nil, err
 	}
-	if err := s.transaction("commit the run", func() error { return s.commit(id, p, x.problems, x.warnings) }); err != nil {
+	warnings := x.allWarnings()
+	if err := s.transaction("commit the run", func() error { return s.commit(id, p, x.problems, warnings) }); err != nil {
 		return nil, err
 	}
 	problems, err := s.Pending()
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Run: id, Counts: p.counts(), Incomplete: problems, Warnings: x.warnings}, nil
+	altered, err := s.NeedsFull()
+	return &Result{Run: id, Counts: p.counts(), Incomplete: problems, Warnings: warnings, Altered: altered}, err
+}
+
+// phases goes on from a state to the end of Finish.
+func (x *execution) phases(state string) error {
+	for _, ph := range []struct {
+		from, to string
+		do       func() error
+		note     func() error // within the transaction of the mark
+	}{
+		{Recorded, Detached, x.detach, nil},
+		{Detached, Attached, x.attach, x.notePending},
+		{Attached, Finished, x.finish, nil},
+	} {
+		if state != ph.from {
+			continue
+		}
+		if err := ph.do(); err != nil {
+			return fmt.Errorf("run r%d, %s: %w", x.run, ph.to, err)
+		}
+		if err := x.mark(ph.to, ph.note); err != nil {
+			return err
+		}
+		state = ph.to
+	}
+	return nil
+}
+
+// mark makes a phase durable.
+func (x *execution) mark(state string, note func() error) error {
+	if err := x.at("sync"); err != nil {
+		return err
+	}
+	if err := x.s.tree.SyncFS(); err != nil {
+		return fmt.Errorf("writing the mirror to its disk: %w", err)
+	}
+	if err := x.at("mark"); err != nil {
+		return err
+	}
+	return x.s.transaction("mark the run "+state, func() error {
+		if note != nil {
+			if err := note(); err != nil {
+				return err
+			}
+		}
+		return x.s.setState(x.run, state)
+	})
+}
+
+// notePending keeps what could not be copied, for the case that this attempt is cut off before its commit.
+func (x *execution) notePending() error {
+	lost, err := x.lostHistory()
+	if err != nil {
+		return err
+	}
+	for _, id := range lost {
+		if err := x.s.noContent(id, x.run); err != nil {
+			return err
+		}
+	}
+	return x.s.replacePending(x.plan, x.problems)
 }
 
 // Pending are the files that the mirror lacks or holds in an old version; diff is to report them again.

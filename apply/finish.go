@@ -1,0 +1,161 @@
+package apply
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+)
+
+// finish sets the metadata of what was kept, then that of all directories in which anything was done.
+func (x *execution) finish() error {
+	var files []*diff.Inode
+	for i := range x.plan.Inodes {
+		in := &x.plan.Inodes[i]
+		if !in.Attr.IsDir() && in.What&(diff.New|diff.Data) == 0 && in.What&(diff.Meta|diff.Xattrs) != 0 {
+			files = append(files, in)
+		}
+	}
+	if err := x.each(len(files), func(i int) error { return x.setFileMeta(files[i]) }); err != nil {
+		return err
+	}
+	dirs := x.disturbedDirs()
+	return x.each(len(dirs), func(i int) error { return x.setMeta(diff.Key{}, dirs[i]) })
+}
+
+// setFileMeta sets metadata in place, unless the inode also lives in history: then it is replaced.
+func (x *execution) setFileMeta(in *diff.Inode) error {
+	alone, err := x.onlyInMirror(in)
+	if missing(err) {
+		return x.alter("%q, which no run removed, is missing", in.Paths[0])
+	}
+	if err != nil {
+		return err
+	}
+	if alone {
+		return x.setMeta(in.Key, in.Paths[0])
+	}
+	if err := x.at("build"); err != nil {
+		return err
+	}
+	tmp := newName(in.Key)
+	_, err = x.build.build(place{x.next, in.Paths[0]}, place{x.s.stage, tmp}, nil, nil)
+	if err == nil {
+		err = x.place(in, tmp, true)
+	}
+	if IsBadFile(err) {
+		x.problem(in.Key, in.Paths[0], err)
+		return nil
+	}
+	return err
+}
+
+// onlyInMirror tells that the names of an inode are one inode and that it has no other names.
+func (x *execution) onlyInMirror(in *diff.Inode) (bool, error) {
+	var first unix.Stat_t
+	for i, path := range in.Paths {
+		st, err := x.s.tree.Lstat(path)
+		if err != nil {
+			return false, err
+		}
+		if i == 0 {
+			first = st
+		}
+		if st.Ino != first.Ino || uint64(st.Nlink) > uint64(len(in.Paths)) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (x *execution) setMeta(k diff.Key, path string) error {
+	if err := x.at("metadata"); err != nil {
+		return err
+	}
+	if x.stands[path] {
+		return x.setPlaceholder(path)
+	}
+	err := x.build.applyMeta(place{x.next, path}, place{x.s.tree, path})
+	if missing(err) && k == (diff.Key{}) {
+		if err := x.mend(path + "/"); err != nil {
+			return err
+		}
+		err = x.build.applyMeta(place{x.next, path}, place{x.s.tree, path})
+	}
+	if !IsBadFile(err) {
+		return err
+	}
+	if k == (diff.Key{}) { // a directory: its number will do, see Store.Pending
+		if st, err := x.next.Lstat(path); err == nil {
+			k.Ino = st.Ino
+		}
+	}
+	x.problem(k, path, err)
+	return nil
+}
+
+// setPlaceholder gives the stand-in of a nested subvolume fixed attributes: those in the snapshot are invented.
+func (x *execution) setPlaceholder(path string) error {
+	a := diff.PlaceholderAttr
+	return errors.Join(x.s.tree.Chown(path, a.UID, a.GID), x.s.tree.Chmod(path, a.Mode&0o7777), x.s.tree.Utimes(path, a.MtimeSec, int64(a.MtimeNsec)))
+}
+
+// disturbedDirs are the directories whose times have moved, under the paths that they have now: those that changed in the
+// source, those that hold what was changed, and those that names came to or went from. One that kept its times in the source
+// (they were put back) is on no list of changes.
+func (x *execution) disturbedDirs() []string {
+	seen := map[string]bool{}
+	var dirs []string
+	add := func(path string) {
+		if !seen[path] {
+			seen[path] = true
+			dirs = append(dirs, path)
+		}
+	}
+	now := map[diff.Key]string{}
+	for _, in := range x.plan.Inodes {
+		if in.Attr.IsDir() {
+			now[in.Key] = in.Paths[0]
+			add(in.Paths[0])
+			continue
+		}
+		for _, p := range in.Paths {
+			dir, _ := split(p)
+			add(dir)
+		}
+	}
+	for _, n := range x.plan.Linked {
+		dir, _ := split(n.Path)
+		add(dir)
+	}
+	gone := map[diff.Key]bool{}
+	for _, g := range x.plan.Gone {
+		gone[g.Key] = true
+	}
+	moved := movedDirs(x.plan)
+	for _, n := range x.plan.Unlinked {
+		if gone[n.Parent] {
+			continue
+		}
+		if p, ok := now[n.Parent]; ok {
+			add(p)
+			continue
+		}
+		dir, _ := split(n.Path)
+		add(pathNow(dir, moved))
+	}
+	return dirs
+}
+
+// pathNow follows a directory of the base through the moves of the directories above it.
+func pathNow(path string, moved map[string]string) string {
+	if path == "" {
+		return ""
+	}
+	if to, ok := moved[path]; ok {
+		return to
+	}
+	dir, name := split(path)
+	return join(pathNow(dir, moved), name)
+}
