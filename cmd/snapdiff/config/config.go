@@ -53,6 +53,8 @@ type Job struct {
 	MaxDeleted Limit
 	// Keep says which restore points are kept; nil keeps all of them.
 	Keep *Keep
+	// Hooks are programs that a run calls.
+	Hooks Hooks
 }
 
 // Keep says how many restore points stay: the newest of each of the last so many days, weeks and so on.
@@ -70,13 +72,14 @@ type file struct {
 }
 
 type fileJob struct {
-	Source     string `toml:"source"`
-	Store      string `toml:"store"`
-	Snapshots  string `toml:"snapshots"`
-	Catalog    string `toml:"catalog"`
-	OnLostBase string `toml:"on_lost_base"`
-	MaxDeleted *any   `toml:"max_deleted"`
-	Keep       *Keep  `toml:"keep"`
+	Source     string    `toml:"source"`
+	Store      string    `toml:"store"`
+	Snapshots  string    `toml:"snapshots"`
+	Catalog    string    `toml:"catalog"`
+	OnLostBase string    `toml:"on_lost_base"`
+	MaxDeleted *any      `toml:"max_deleted"`
+	Keep       *Keep     `toml:"keep"`
+	Hooks      fileHooks `toml:"hooks"`
 }
 
 // Load reads and checks the configuration at path.
@@ -192,6 +195,9 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	}
 	if j.Snapshots == "" && filepath.IsAbs(j.Source) {
 		j.Snapshots = filepath.Join(j.Source, ".snapdiff")
+	}
+	if j.Hooks, p = f.Hooks.check(); p != nil {
+		return nil, p
 	}
 	switch j.OnLostBase {
 	case "":

@@ -54,6 +54,9 @@ func unknownKey(path string, e *toml.DecodeError) error {
 		word, known = key[0], []string{"jobs"}
 	}
 	out := &Error{Path: path, Line: line, Text: fmt.Sprintf("unknown key %q", strings.Join(key, "."))}
+	if len(key) > 3 && key[2] == "hooks" {
+		known = keysOf(reflect.TypeFor[fileHooks]())
+	}
 	// The decoder does not say that a key stood in the inline table keep = {...}: its keys may be meant everywhere.
 	if near := nearest(word, append(keysOf(reflect.TypeFor[Keep]()), known...)); near != "" {
 		out.Next = fmt.Sprintf("did you mean %q?", near)

@@ -88,7 +88,7 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 	if err != nil {
 		return nil, roomError(err, j.Store)
 	}
-	defer func() { err = errors.Join(roomError(err, j.Store), r.close()) }()
+	defer func() { err = errors.Join(r.ended(ctx, reports, roomError(err, j.Store)), r.close()) }()
 	// Also where init was cut off before it could say so. If this run fails, the next one finds the base of another source and
 	// compares in full.
 	if r.known != r.src.ID() {
@@ -178,7 +178,10 @@ func (r *runner) newState(ctx context.Context) (snapshot.Mark, error) {
 	case r.opts.Snapshot != "":
 		mark, err = r.foreign(ctx)
 	default:
-		mark, err = r.src.Take(ctx)
+		err = r.quiesced(ctx, func() error { mark, err = r.src.Take(ctx); return err })
+		if err != nil && mark.ID != "" { // taken, but the hook after it failed
+			err = errors.Join(err, r.src.Drop(context.WithoutCancel(ctx), mark))
+		}
 	}
 	if err == nil {
 		r.say("snapshot %s", mark.Path)
