@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -35,10 +36,11 @@ type RestorePoint struct {
 // A row that a run writes says what was there before that run; so of the rows of one name, or of one chain of a node's
 // versions, the first of a run after the restore point counts, and if there is none, the mirror counts.
 type View struct {
-	run  int64
-	path string
-	root *beneath.Root // the store; nothing below the mirror is opened through it by path, for directories move
-	dirs openDirs
+	run   int64
+	path  string
+	root  *beneath.Root // the store; nothing below the mirror is opened through it by path, for directories move
+	dirs  openDirs
+	lease *os.File // keeps the restore point from being dropped
 
 	mu   sync.Mutex // guards conn and seen
 	conn *sqlite.Conn
@@ -74,11 +76,29 @@ func OpenView(path, catalog string, run int64) (*View, error) {
 		return nil, err
 	}
 	v := &View{run: run, path: path, root: root, conn: conn}
-	if err := v.settled(func(epoch) error { return v.checkRun() }); err != nil {
+	if err := v.begin(); err != nil {
 		v.Close()
 		return nil, fmt.Errorf("open restore point r%d: %w", run, err)
 	}
 	return v, nil
+}
+
+// begin makes sure that the restore point is there and stays there.
+func (v *View) begin() error {
+	if err := v.settled(v.checkFormat); err != nil {
+		return err
+	}
+	if err := v.settled(func(epoch) error { return v.checkRun() }); err != nil {
+		return err
+	}
+	lease, err := takeLease(v.root, v.run, unix.LOCK_SH)
+	if errors.Is(err, errInUse) {
+		return ErrNoRestorePoint // it is just being dropped
+	}
+	if v.lease = lease; err != nil {
+		return err
+	}
+	return v.settled(func(epoch) error { return v.checkRun() })
 }
 
 // Close frees the view. Files that were opened through it stay open.
@@ -86,11 +106,20 @@ func (v *View) Close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.dirs.flush()
-	return errors.Join(v.conn.Close(), v.root.Close())
+	return errors.Join(v.conn.Close(), v.root.Close(), giveBack(v.lease))
 }
 
 // Run is the run whose end the view shows.
 func (v *View) Run() int64 { return v.run }
+
+// checkFormat refuses a catalog of format 1 in the middle of a run: it does not say where the run puts things.
+func (v *View) checkFormat(e epoch) error {
+	format, err := formatOf(v.conn)
+	if err == nil && format < 2 && e.running() {
+		err = ErrUnsettled
+	}
+	return err
+}
 
 // checkRun tells whether the view's run is a restore point.
 func (v *View) checkRun() error {

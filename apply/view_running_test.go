@@ -204,6 +204,11 @@ func TestViewsBesideRuns(t *testing.T) {
 			t.Error(err)
 			break
 		}
+		if last := len(a.taken); last > 2 { // history of r1 is handed over while it is read
+			if _, err := (&pruneRig{rig: a.rig}).prune(nil, int64(last-1)); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	close(done)
 	readers.Wait()

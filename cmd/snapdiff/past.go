@@ -17,7 +17,7 @@ import (
 
 // pastCommands are the commands that look at restore points.
 func (a *app) pastCommands() []*cobra.Command {
-	return []*cobra.Command{newMountCommand(a), newUmountCommand(), newRestoreCommand(a), newDiffCommand(a)}
+	return []*cobra.Command{newMountCommand(a), newUmountCommand(), newRestoreCommand(a), newPruneCommand(a), newDiffCommand(a)}
 }
 
 // chooseRun finds the restore point that a date means and says on w which one it is.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,5 +96,40 @@ func TestSourcePath(t *testing.T) {
 		if got, err := sourcePath(j, path); err == nil {
 			t.Errorf("%q: %q, want a refusal", path, got)
 		}
+	}
+}
+
+func TestPruneCommand(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a")
+	b.snapdiff(0, "init")
+	b.snapdiff(0, "run")
+	for i := range 4 {
+		b.write(fmt.Sprint(i))
+		if err := os.WriteFile(filepath.Join(b.source, "a"), bytes.Repeat([]byte{byte(i)}, 20000), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.snapdiff(0, "run")
+	}
+	b.refused(1, "every restore point stays", "prune")
+	b.configure("keep = { last = 2 }")
+	dry := b.snapdiff(0, "prune", "--dry-run")
+	for _, want := range []string{"\tdrop\tno rule keeps it\t", "r4\t", "\tkeep\tnewest, last\t"} {
+		if strings.Count(dry, "\n") != 5 || !strings.Contains(dry, want) {
+			t.Errorf("prune --dry-run has no %q:\n%s", want, dry)
+		}
+	}
+	if out := b.snapdiff(0, "list"); strings.Count(out, "\n") != 5 || !strings.Contains(out, " KB\t") {
+		t.Errorf("a dry run dropped something, or list shows no space:\n%s", out)
+	}
+	if out := b.snapdiff(0, "prune"); out != dry {
+		t.Errorf("prune:\n%s\nforetold:\n%s", out, dry)
+	}
+	b.snapdiff(0, "run")
+	if out := b.snapdiff(0, "list"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "r6") {
+		t.Errorf("the run did not drop r4:\n%s", out)
+	}
+	if out := b.snapdiff(0, "prune", "--json"); !strings.Contains(out, `"why":["newest","last"]`) {
+		t.Errorf("prune --json: %s", out)
 	}
 }

@@ -22,6 +22,8 @@ type Report struct {
 	Reason string `json:"reason,omitempty"`
 	apply.Counts
 	Seconds float64 `json:"seconds"`
+	// History is the space, in bytes, of what this run replaced and earlier restore points need.
+	History int64 `json:"history_bytes"`
 	// Failed is the number of files that could not be copied; Incomplete names them, in the report of the run itself.
 	Failed     int64     `json:"incomplete"`
 	Incomplete []Problem `json:"problems,omitempty"`
@@ -35,7 +37,7 @@ type Problem struct {
 }
 
 // Headings are those of Cells.
-var Headings = []string{"JOB", "RUN", "TIME", "HOW", "ADDED", "REMOVED", "MODIFIED", "META", "COPIED", "TOOK", "STATE"}
+var Headings = []string{"JOB", "RUN", "TIME", "HOW", "ADDED", "REMOVED", "MODIFIED", "META", "COPIED", "HISTORY", "TOOK", "STATE"}
 
 // Cells are a report as a row of a table.
 func (r *Report) Cells() []string {
@@ -47,7 +49,8 @@ func (r *Report) Cells() []string {
 		state = fmt.Sprintf("incomplete (%d)", r.Failed)
 	}
 	return []string{r.Job, r.Run, r.Time.Local().Format("2006-01-02 15:04:05"), r.How, output.Count(added), output.Count(r.Removed),
-		output.Count(r.Modified), output.Count(r.Meta), output.Size(r.Bytes), output.Duration(time.Duration(r.Seconds * float64(time.Second))), state}
+		output.Count(r.Modified), output.Count(r.Meta), output.Size(r.Bytes), output.Size(r.History),
+		output.Duration(time.Duration(r.Seconds * float64(time.Second))), state}
 }
 
 // Sentence is a report for people.
@@ -63,7 +66,7 @@ func (r *Report) Sentence() string {
 
 func newReport(job string, run apply.RunInfo) *Report {
 	return &Report{Job: job, Run: fmt.Sprintf("r%d", run.ID), State: run.State, Time: run.Date, How: run.How, Reason: run.Reason, Counts: run.Counts,
-		Seconds: run.Ended.Sub(run.Started).Seconds(), Failed: run.Incomplete, Warnings: run.Warnings}
+		Seconds: run.Ended.Sub(run.Started).Seconds(), Failed: run.Incomplete, History: run.Space, Warnings: run.Warnings}
 }
 
 // List gives the restore points of a job, oldest first. The source need not be there, and a run may be on.

@@ -110,6 +110,9 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 		}
 		reports = append(reports, report)
 	}
+	if err := r.prune(ctx); err != nil {
+		return reports, err
+	}
 	if n := len(reports[len(reports)-1].Incomplete); n > 0 {
 		return reports, &Incomplete{n}
 	}

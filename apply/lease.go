@@ -1,0 +1,62 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot/beneath"
+)
+
+// A lease keeps a restore point from being dropped while somebody looks at it: a shared lock (flock) on in-use/rRUN, which
+// whoever drops it locks alone. A process that dies gives it back.
+const leaseDir = "in-use"
+
+// errInUse says that a lease cannot be had, now.
+var errInUse = errors.New("it is in use")
+
+// takeLease locks a restore point. nil where nothing can be written: nothing can be dropped there either.
+func takeLease(store *beneath.Root, run int64, how int) (*os.File, error) {
+	err := store.Mkdir(leaseDir, 0o700)
+	if errors.Is(err, unix.EROFS) {
+		return nil, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	name := leaseDir + "/r" + strconv.FormatInt(run, 10)
+	for {
+		fd, err := store.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+		if errors.Is(err, unix.EROFS) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		lease := os.NewFile(uintptr(fd), name)
+		err = unix.Flock(fd, how|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errInUse
+		}
+		var st unix.Stat_t
+		if err = errors.Join(err, unix.Fstat(fd, &st)); err == nil && st.Nlink > 0 {
+			return lease, nil
+		}
+		lease.Close()
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+	}
+}
+
+// giveBack ends a lease. A child that was forked just now may hold the descriptor too: closing alone would not unlock.
+func giveBack(lease *os.File) error {
+	if lease == nil {
+		return nil
+	}
+	return errors.Join(unix.Flock(int(lease.Fd()), unix.LOCK_UN), lease.Close())
+}

@@ -1,0 +1,70 @@
+package apply
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Keep says which restore points stay, as restic and borg have it: the Last newest; and of each of the newest Daily days,
+// Weekly weeks, Monthly months and Yearly years that have any, the newest one. One that any of these keeps stays.
+type Keep struct{ Last, Daily, Weekly, Monthly, Yearly int }
+
+// Choice is what becomes of one restore point.
+type Choice struct {
+	RestorePoint
+	Keep bool
+	Why  []string // what keeps it: "newest", "last", "daily"...
+}
+
+// rule keeps the newest of each of count units of time.
+type rule struct {
+	name  string
+	count int
+	unit  func(RestorePoint) string
+}
+
+func (k Keep) rules(zone *time.Location) []rule {
+	format := func(layout string) func(RestorePoint) string {
+		return func(p RestorePoint) string { return p.Date.In(zone).Format(layout) }
+	}
+	week := func(p RestorePoint) string {
+		year, week := p.Date.In(zone).ISOWeek()
+		return fmt.Sprintf("%d-%d", year, week)
+	}
+	return []rule{
+		{"last", k.Last, func(p RestorePoint) string { return fmt.Sprint(p.Run) }},
+		{"daily", k.Daily, format("2006-01-02")},
+		{"weekly", k.Weekly, week},
+		{"monthly", k.Monthly, format("2006-01")},
+		{"yearly", k.Yearly, format("2006")},
+	}
+}
+
+// Choose says of each restore point whether it stays; days and so on are those of the time zone zone. points and choices
+// are in the order of runs. The newest always stays.
+func (k Keep) Choose(points []RestorePoint, zone *time.Location) []Choice {
+	choices := make([]Choice, len(points))
+	for i, p := range points {
+		choices[i].RestorePoint = p
+	}
+	if len(points) == 0 {
+		return nil
+	}
+	choices[len(points)-1].Why = []string{"newest"}
+	for _, r := range k.rules(zone) {
+		last := ""
+		for i := range slices.Backward(choices) {
+			unit := r.unit(choices[i].RestorePoint)
+			if r.count > 0 && unit != last {
+				r.count--
+				choices[i].Why = append(choices[i].Why, r.name)
+			}
+			last = unit
+		}
+	}
+	for i := range choices {
+		choices[i].Keep = len(choices[i].Why) > 0
+	}
+	return choices
+}
