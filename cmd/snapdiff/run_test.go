@@ -308,3 +308,31 @@ func rolledBack(b *jobBench) {
 	b.silent("run")
 	b.equal()
 }
+
+// A run that meets a mirror which somebody altered is followed at once by one that compares in full.
+func TestAlteredMirrorIsMended(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1", "b/2", "b/3", "c/4")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	if err := os.RemoveAll(filepath.Join(b.store, "tree/b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(b.source, "b"), filepath.Join(b.source, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	b.snapdiff(0, "run")
+	b.equal()
+	if out := b.snapdiff(0, "list"); !strings.Contains(out, "full") || strings.Count(out, "\n") != 3 {
+		t.Errorf("runs:\n%s", out)
+	}
+	b.configure(`on_lost_base = "stop"`)
+	if err := os.RemoveAll(filepath.Join(b.store, "tree/moved")); err != nil {
+		t.Fatal(err)
+	}
+	b.write("moved/5")
+	b.snapdiff(0, "run")
+	b.refused(1, "the mirror was altered", "run")
+	b.snapdiff(0, "run", "--full")
+	b.equal()
+}

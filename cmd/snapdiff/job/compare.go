@@ -26,7 +26,10 @@ func (r *runner) compare(ctx context.Context, last *apply.RunInfo, next *source.
 		run, err = r.full(ctx, r.why, next)
 		return run, nil, err
 	}
-	base, reason, err := r.comparable(ctx, last.Mark, next.Mark)
+	reason, err := r.store.NeedsFull()
+	if err == nil && reason == "" {
+		base, reason, err = r.comparable(ctx, last.Mark, next.Mark)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -96,7 +96,7 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 			return nil, err
 		}
 	}
-	for _, step := range []func(context.Context) (*apply.Result, error){r.resume, r.run} {
+	for _, step := range []func(context.Context) (*apply.Result, error){r.resume, r.run, r.mend} {
 		result, err := step(ctx)
 		if err != nil {
 			return reports, err
@@ -169,6 +169,16 @@ func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
 		return nil, err
 	}
 	return result, r.clean(ctx, mark)
+}
+
+// mend makes a full comparison where the run before met a mirror that somebody had altered; nil where none is needed, or where
+// it has to wait for the next run.
+func (r *runner) mend(ctx context.Context) (*apply.Result, error) {
+	altered, err := r.store.NeedsFull()
+	if err != nil || altered == "" || r.opts.Approve != 0 || r.opts.Snapshot != "" || r.job.OnLostBase == config.LostBaseStop {
+		return nil, err
+	}
+	return r.run(ctx)
 }
 
 // newState gives the snapshot that the mirror is to equal: a new one of the source, a foreign one, or that of a held run.
