@@ -1,11 +1,14 @@
 package diff
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,6 +18,21 @@ var ErrNotNative = errors.New("needs a full comparison")
 // Content compares the contents of one regular file in both snapshots, by extent maps first and by bytes where they
 // differ without the modification time having moved. changed is false when the file reads the same in both.
 type Content func(num uint64, base, next Info, basePath, nextPath string) (ranges []Range, changed bool, err error)
+
+// Reader is what one goroutine reads both snapshots with.
+type Reader struct {
+	Base, Next Tree
+	Content    Content
+	// Names, if not nil, gives the names that went from and came into a directory that is in both. A name that is on both
+	// lists and means the same inode in both does no harm. nil: the directory is read whole on both sides.
+	Names func(dir uint64) (went, came []Entry, err error)
+}
+
+// Candidate is an inode of the new snapshot that may have changed.
+type Candidate struct {
+	Num, Gen uint64
+	Type     uint32 // S_IFMT part of the mode
+}
 
 // Options of a comparison.
 type Options struct {
@@ -28,83 +46,146 @@ type Options struct {
 // candidates must hold every inode of next that is new or differs from base, directories included; more do no harm. An
 // inode that is in base only need not be named: a name that went from a changed directory leads to it.
 func Compare(ctx context.Context, base, next Tree, content Content, candidates []uint64, opts Options) (*ChangeSet, error) {
-	c := &comparer{
-		ctx: ctx, base: newSide(base, opts.Exclude), next: newSide(next, opts.Exclude), content: content,
-		again: map[Key]bool{}, gone: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, set: NewChangeSet(),
-	}
-	nums := slices.Clone(candidates)
-	for _, k := range opts.Again {
-		c.again[k] = true
-		nums = append(nums, k.Ino)
-	}
-	slices.Sort(nums)
-	nums = slices.Compact(nums)
-	c.candidates = nums
-	var pairs []pair
-	for _, num := range nums {
-		p, err := c.pair(num)
+	list := make([]Candidate, 0, len(candidates))
+	for _, num := range candidates {
+		info, ok, err := next.Inode(num)
 		if err != nil {
 			return nil, err
 		}
-		if p.alive {
-			pairs = append(pairs, p)
-		}
-	}
-	for _, p := range pairs {
-		if err := c.names(p); err != nil {
+		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		if ok {
+			list = append(list, Candidate{num, info.Gen, info.Type()})
+		}
 	}
-	survivors, err := c.survivors()
-	if err != nil {
+	return CompareWith(ctx, []Reader{{Base: base, Next: next, Content: content}}, list, opts)
+}
+
+// CompareWith is Compare with as many goroutines as there are readers, and with candidates of which the feeder knows more than
+// the number.
+func CompareWith(ctx context.Context, readers []Reader, candidates []Candidate, opts Options) (*ChangeSet, error) {
+	c := &comparer{
+		readers: readers, base: newSide(opts.Exclude, readers[0].Base.Root()), next: newSide(opts.Exclude, readers[0].Next.Root()),
+		again: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, set: NewChangeSet(),
+	}
+	if err := c.sorted(candidates, opts.Again); err != nil {
+		return nil, err
+	}
+	var dirs, others []Candidate
+	for _, k := range c.candidates {
+		if k.Type == unix.S_IFDIR {
+			dirs = append(dirs, k)
+		}
+	}
+	if err := c.each(ctx, dirs, (*worker).names); err != nil {
 		return nil, err
 	}
 	c.movedPlaceholders()
-	for _, p := range append(pairs, survivors...) {
-		if err := c.inode(p); err != nil {
+	// Inodes that lost a name and live on though they are no candidates: a directory that holds one of their names went,
+	// unchanged, behind an exclusion.
+	slices.Sort(c.alive)
+	for _, num := range slices.Compact(c.alive) {
+		others = append(others, Candidate{Num: num})
+	}
+	for _, list := range [][]Candidate{others, c.candidates} {
+		if err := c.each(ctx, list, (*worker).inode); err != nil {
 			return nil, err
 		}
 	}
+	slices.Sort(c.set.Skipped)
 	return c.set, nil
 }
 
-// pair is one candidate in both snapshots.
-type pair struct {
-	num        uint64
-	base, next Info
-	inBase     bool // the same inode (number and generation) is in the base
-	alive      bool // next has an inode of this number
-}
-
+// comparer is a comparison at work.
 type comparer struct {
-	ctx        context.Context
+	readers    []Reader
 	base, next *side
-	content    Content
 	again      map[Key]bool
-	gone       map[Key]bool
-	touched    map[uint64]bool // directories that lost or gained a name
-	subs       map[Key]string  // paths of the nested subvolumes that came
-	alive      []uint64        // inodes that lost a name and still have another
-	candidates []uint64        // ascending
-	set        *ChangeSet
+	candidates []Candidate // by number
+
+	mu      sync.Mutex      // for what is below
+	touched map[uint64]bool // directories that lost or gained a name
+	subs    map[Key]string  // paths of the nested subvolumes that came
+	alive   []uint64        // inodes that lost a name, still have another and are no candidates
+	set     *ChangeSet
 }
 
-// survivors are the inodes that lost a name and live on though they are no candidates: a directory that holds one of
-// their names went, unchanged, behind an exclusion.
-func (c *comparer) survivors() ([]pair, error) {
-	slices.Sort(c.alive)
-	var pairs []pair
-	for _, num := range slices.Compact(c.alive) {
-		if _, ok := slices.BinarySearch(c.candidates, num); ok {
-			continue
-		}
-		p, err := c.pair(num)
+// worker is one goroutine of a comparison.
+type worker struct {
+	*comparer
+	Reader
+	ctx context.Context
+}
+
+// sorted takes in the candidates, those of earlier runs included.
+func (c *comparer) sorted(candidates []Candidate, again []Key) error {
+	for _, k := range again {
+		c.again[k] = true
+		info, ok, err := c.readers[0].Next.Inode(k.Ino)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		pairs = append(pairs, p)
+		if ok {
+			candidates = append(candidates, Candidate{k.Ino, info.Gen, info.Type()})
+		}
 	}
-	return pairs, nil
+	byNum := func(a, b Candidate) int { return cmp.Compare(a.Num, b.Num) }
+	if !slices.IsSortedFunc(candidates, byNum) {
+		candidates = slices.Clone(candidates)
+		slices.SortFunc(candidates, byNum)
+	}
+	c.candidates = slices.Compact(candidates)
+	return nil
+}
+
+// candidate finds a candidate by its number.
+func (c *comparer) candidate(num uint64) (Candidate, bool) {
+	i, ok := slices.BinarySearchFunc(c.candidates, num, func(k Candidate, num uint64) int { return cmp.Compare(k.Num, num) })
+	if !ok {
+		return Candidate{}, false
+	}
+	return c.candidates[i], true
+}
+
+// each calls do for all inodes, which are in order; a piece of neighbours goes to one reader.
+func (c *comparer) each(ctx context.Context, list []Candidate, do func(w *worker, num uint64) error) error {
+	piece := min(len(list)/(4*len(c.readers))+1, 256)
+	var taken atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for _, r := range c.readers {
+		w := &worker{c, r, ctx}
+		group.Go(func() error {
+			for {
+				end := int(taken.Add(int64(piece)))
+				at := end - piece
+				if at >= len(list) {
+					return nil
+				}
+				if err := w.piece(list[at:min(end, len(list))], do); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return group.Wait()
+}
+
+func (w *worker) piece(list []Candidate, do func(w *worker, num uint64) error) error {
+	for _, t := range []Tree{w.Base, w.Next} {
+		if t, ok := t.(Expecter); ok {
+			t.Expect(list)
+		}
+	}
+	for _, k := range list {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		if err := do(w, k.Num); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // movedPlaceholders takes back that a nested subvolume is new and gone, where it only moved.
@@ -122,270 +203,4 @@ func (c *comparer) movedPlaceholders() {
 			c.set.Inodes.Delete(Inode{Paths: []string{path}})
 		}
 	}
-}
-
-func (c *comparer) pair(num uint64) (pair, error) {
-	p := pair{num: num}
-	if err := c.ctx.Err(); err != nil {
-		return p, err
-	}
-	var err error
-	if p.next, p.alive, err = c.next.info(num); err != nil || !p.alive {
-		return p, err
-	}
-	if p.base, p.inBase, err = c.base.info(num); err != nil {
-		return p, err
-	}
-	p.inBase = p.inBase && p.base.Gen == p.next.Gen && p.base.Type() == p.next.Type()
-	return p, nil
-}
-
-// names adds what went from and came into a candidate directory.
-func (c *comparer) names(p pair) error {
-	if !p.next.IsDir() {
-		return nil
-	}
-	came := map[string]Entry{}
-	if err := c.next.tree.Entries(p.num, func(e Entry) error { came[e.Name] = e; return nil }); err != nil {
-		return err
-	}
-	if p.inBase {
-		var went []Entry
-		err := c.base.tree.Entries(p.num, func(e Entry) error {
-			n, ok := came[e.Name]
-			if ok {
-				same, err := c.sameChild(e, n)
-				if err != nil {
-					return err
-				}
-				if same {
-					delete(came, e.Name)
-					return nil
-				}
-			}
-			went = append(went, e)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		for _, e := range went {
-			if err := c.went(p.num, e); err != nil {
-				return err
-			}
-		}
-	}
-	for _, e := range came {
-		if err := c.came(p.num, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sameChild tells whether one name means the same inode in both. Equal numbers are not enough: the inode may have been
-// deleted and its number given away within the same directory.
-func (c *comparer) sameChild(b, n Entry) (bool, error) {
-	if b.Ino != n.Ino || b.Sub != n.Sub || b.Type != n.Type {
-		return false, nil
-	}
-	// An inode made after the base is a candidate: any other number means what it meant.
-	if _, candidate := slices.BinarySearch(c.candidates, b.Ino); b.Sub || !candidate {
-		return true, nil
-	}
-	bk, err := c.base.key(b)
-	if err != nil {
-		return false, err
-	}
-	nk, err := c.next.key(n)
-	return bk == nk, err
-}
-
-func (c *comparer) came(dir uint64, e Entry) error {
-	n, visible, err := c.next.name(dir, e)
-	if err != nil || !visible {
-		return err
-	}
-	c.set.Linked.ReplaceOrInsert(n)
-	c.touched[dir] = true
-	if e.Sub {
-		c.set.Skipped = append(c.set.Skipped, n.Path)
-		c.subs[n.Key] = n.Path
-		c.set.Inodes.ReplaceOrInsert(Inode{Key: n.Key, What: New, Paths: []string{n.Path}, Attr: PlaceholderAttr})
-		return nil
-	}
-	if n.Type != unix.S_IFDIR {
-		return nil
-	}
-	// A directory that was behind an exclusion brings content that no candidate names.
-	b, ok, err := c.base.info(e.Ino)
-	if err != nil || !ok || b.Gen != n.Key.Gen {
-		return err
-	}
-	if paths, err := c.base.paths(e.Ino); err != nil || len(paths) == 0 {
-		return errors.Join(err, fmt.Errorf("directory %q came out of an excluded place: %w", n.Path, ErrNotNative))
-	}
-	return nil
-}
-
-func (c *comparer) went(dir uint64, e Entry) error {
-	if err := c.ctx.Err(); err != nil {
-		return err
-	}
-	n, visible, err := c.base.name(dir, e)
-	if err != nil || !visible {
-		return err
-	}
-	c.set.Unlinked.ReplaceOrInsert(n)
-	c.touched[dir] = true
-	if e.Sub {
-		c.set.Gone.ReplaceOrInsert(Gone{Key: n.Key, BasePaths: []string{n.Path}, BaseAttr: PlaceholderAttr})
-		return nil
-	}
-	lives, err := c.lives(n.Key)
-	if lives {
-		c.alive = append(c.alive, e.Ino)
-	}
-	if err != nil || lives || c.gone[n.Key] {
-		return err
-	}
-	return c.goneInode(e.Ino, n.Key)
-}
-
-// lives tells whether next still shows an inode of the base under any name.
-func (c *comparer) lives(k Key) (bool, error) {
-	i, ok, err := c.next.info(k.Ino)
-	if err != nil || !ok || i.Gen != k.Gen {
-		return false, err
-	}
-	paths, err := c.next.paths(k.Ino)
-	return len(paths) > 0, err
-}
-
-func (c *comparer) goneInode(num uint64, k Key) error {
-	c.gone[k] = true
-	paths, err := c.base.paths(num)
-	if err != nil {
-		return err
-	}
-	info, _, err := c.base.info(num)
-	if err != nil {
-		return err
-	}
-	attr := info.Attr
-	if !attr.IsDir() {
-		attr.Nlink = uint32(len(paths))
-	}
-	c.set.Gone.ReplaceOrInsert(Gone{Key: k, BasePaths: paths, BaseAttr: attr})
-	if !attr.IsDir() {
-		return nil
-	}
-	var entries []Entry
-	if err := c.base.tree.Entries(num, func(e Entry) error { entries = append(entries, e); return nil }); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := c.went(num, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// inode decides whether a candidate is a change, and of what.
-func (c *comparer) inode(p pair) error {
-	if err := c.ctx.Err(); err != nil {
-		return err
-	}
-	paths, err := c.next.paths(p.num)
-	if err != nil || len(paths) == 0 {
-		return err // deleted while open, or excluded: names that went have been followed
-	}
-	in := Inode{Key: Key{p.num, p.next.Gen}, Paths: paths, Attr: p.next.Attr}
-	if p.inBase {
-		if in.BasePaths, err = c.base.paths(p.num); err != nil {
-			return err
-		}
-	}
-	setNlink(&in.Attr, paths)
-	if len(in.BasePaths) == 0 {
-		in.What = New
-		c.set.Inodes.ReplaceOrInsert(in)
-		return nil
-	}
-	in.BaseAttr = p.base.Attr
-	setNlink(&in.BaseAttr, in.BasePaths)
-	if err := c.differences(p, &in); err != nil {
-		return err
-	}
-	if in.What != 0 {
-		c.set.Inodes.ReplaceOrInsert(in)
-	}
-	return nil
-}
-
-// setNlink counts the names that the mirror will have.
-func setNlink(a *Attr, paths []string) {
-	a.Nlink = uint32(len(paths))
-}
-
-func (c *comparer) differences(p pair, in *Inode) error {
-	b, n := in.BaseAttr, in.Attr
-	if b.Mode != n.Mode || b.UID != n.UID || b.GID != n.GID || b.MtimeSec != n.MtimeSec || b.MtimeNsec != n.MtimeNsec {
-		in.What |= Meta
-	}
-	if n.IsDir() && c.touched[p.num] {
-		in.What |= Meta // a second change within one tick leaves the time as it was
-	}
-	bx, err := c.base.tree.Xattrs(p.num)
-	if err != nil {
-		return err
-	}
-	nx, err := c.next.tree.Xattrs(p.num)
-	if err != nil {
-		return err
-	}
-	if bx != nx {
-		in.What |= Xattrs
-	}
-	if !n.IsDir() && c.moved(in) {
-		in.What |= Links
-	}
-	if n.IsRegular() {
-		ranges, changed, err := c.content(p.num, p.base, p.next, in.BasePaths[0], in.Paths[0])
-		if err != nil {
-			return fmt.Errorf("comparing the contents of %q: %w", in.Paths[0], err)
-		}
-		if changed {
-			in.What |= Data
-			in.Ranges = ranges
-		}
-	}
-	if c.again[in.Key] {
-		in.What |= Meta | Xattrs
-		if !n.IsDir() {
-			in.What |= Data
-		}
-		in.Ranges = nil
-	}
-	return nil
-}
-
-// moved tells whether any name of the inode went or came. Comparing paths would not do: names may have gone and come while
-// directories changed places so that the paths are the old ones, and paths differ where only a directory above moved.
-func (c *comparer) moved(in *Inode) bool {
-	if len(in.Paths) != len(in.BasePaths) { // one may have come out of an exclusion
-		return true
-	}
-	for _, path := range in.BasePaths {
-		if n, ok := c.set.Unlinked.Get(Name{Path: path}); ok && n.Key == in.Key {
-			return true
-		}
-	}
-	for _, path := range in.Paths {
-		if n, ok := c.set.Linked.Get(Name{Path: path}); ok && n.Key == in.Key {
-			return true
-		}
-	}
-	return false
 }

@@ -4,70 +4,47 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"sync"
 )
 
-// side is one snapshot with what was already looked up in it.
+// side is one snapshot with the paths that were already worked out in it. It is for many goroutines; each brings a Tree of
+// its own.
 type side struct {
-	tree    Tree
+	root    uint64
 	exclude []string
-	dirs    map[uint64]string // paths of directories, excluded ones too
-	infos   map[uint64]known
+	mu      sync.RWMutex
+	dirs    map[uint64]string // paths of directories that hold something of interest, excluded ones too
 }
 
-type known struct {
-	info Info
-	ok   bool
-}
-
-func newSide(t Tree, exclude []string) *side {
-	return &side{tree: t, exclude: exclude, dirs: map[uint64]string{t.Root(): ""}, infos: map[uint64]known{}}
-}
-
-// info is Tree.Inode, asked once for each number.
-func (s *side) info(num uint64) (Info, bool, error) {
-	if k, ok := s.infos[num]; ok {
-		return k.info, k.ok, nil
-	}
-	i, ok, err := s.tree.Inode(num)
-	if err != nil {
-		return i, false, err
-	}
-	s.infos[num] = known{i, ok}
-	return i, ok, nil
-}
-
-func (s *side) key(e Entry) (Key, error) {
-	if e.Sub {
-		return PlaceholderKey(e.Ino), nil
-	}
-	i, ok, err := s.info(e.Ino)
-	if err == nil && !ok {
-		err = fmt.Errorf("name %q means inode %d, which is not there: %w", e.Name, e.Ino, ErrNotNative)
-	}
-	return Key{e.Ino, i.Gen}, err
+func newSide(exclude []string, root uint64) *side {
+	return &side{root: root, exclude: exclude, dirs: map[uint64]string{root: ""}}
 }
 
 // dir gives a directory's path, from its names up to the root.
-func (s *side) dir(num uint64) (string, error) {
-	if p, ok := s.dirs[num]; ok {
-		return p, nil
+func (s *side) dir(t Tree, num uint64) (string, error) {
+	s.mu.RLock()
+	path, ok := s.dirs[num]
+	s.mu.RUnlock()
+	if ok {
+		return path, nil
 	}
-	refs, err := s.tree.Names(num)
+	refs, err := t.Names(num)
 	if err != nil {
 		return "", err
 	}
 	if len(refs) != 1 {
 		return "", fmt.Errorf("directory %d has %d names: %w", num, len(refs), ErrNotNative)
 	}
-	parent, err := s.dir(refs[0].Parent)
+	name := refs[0].Name
+	parent, err := s.dir(t, refs[0].Parent)
 	if err != nil {
 		return "", err
 	}
-	p := join(parent, refs[0].Name)
-	s.dirs[num] = p
-	return p, nil
+	path = join(parent, name)
+	s.mu.Lock()
+	s.dirs[num] = path
+	s.mu.Unlock()
+	return path, nil
 }
 
 func join(dir, name string) string {
@@ -86,51 +63,32 @@ func (s *side) excluded(path string) bool {
 	return false
 }
 
-// name makes a Name of a directory's entry; not visible when it is excluded.
-func (s *side) name(dir uint64, e Entry) (n Name, visible bool, err error) {
-	p, err := s.dir(dir)
-	if err != nil {
-		return n, false, err
+// child gives the path of a name in a directory; not visible when it is excluded.
+func (s *side) child(t Tree, dir uint64, name string) (path string, visible bool, err error) {
+	if path, err = s.dir(t, dir); err != nil {
+		return "", false, err
 	}
-	n.Path = join(p, e.Name)
-	if s.excluded(n.Path) {
-		return n, false, nil
-	}
-	d, ok, err := s.info(dir)
-	if err == nil && !ok {
-		err = fmt.Errorf("directory %q, inode %d, is not there: %w", p, dir, ErrNotNative)
-	}
-	if err != nil {
-		return n, false, err
-	}
-	n.Parent = Key{dir, d.Gen}
-	if n.Key, err = s.key(e); err != nil {
-		return n, false, err
-	}
-	n.Type = e.Type
-	if e.Sub {
-		n.Type = unix.S_IFDIR
-	}
-	return n, true, nil
+	path = join(path, name)
+	return path, !s.excluded(path), nil
 }
 
 // paths are all visible names of an inode, sorted; the root's is "". None for one that was deleted while open.
-func (s *side) paths(num uint64) ([]string, error) {
-	if num == s.tree.Root() {
+func (s *side) paths(t Tree, num uint64) ([]string, error) {
+	if num == s.root {
 		return []string{""}, nil
 	}
-	refs, err := s.tree.Names(num)
+	refs, err := t.Names(num)
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	out := make([]string, 0, len(refs))
 	for _, r := range refs {
-		d, err := s.dir(r.Parent)
+		path, visible, err := s.child(t, r.Parent, r.Name)
 		if err != nil {
 			return nil, err
 		}
-		if p := join(d, r.Name); !s.excluded(p) {
-			out = append(out, p)
+		if visible {
+			out = append(out, path)
 		}
 	}
 	slices.Sort(out)

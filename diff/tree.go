@@ -1,5 +1,7 @@
 package diff
 
+import "golang.org/x/sys/unix"
+
 import "errors"
 
 // ErrNoInode says that a snapshot has no inode of the number that was asked for.
@@ -21,6 +23,13 @@ type Tree interface {
 	Xattrs(num uint64) (string, error)
 }
 
+// Expecter is a Tree that reads faster when it knows what will be asked.
+type Expecter interface {
+	// Expect says that Inode, Names, Xattrs and the contents of these inodes, ascending, will be asked for next, one inode
+	// after the other; other questions may come between.
+	Expect(list []Candidate)
+}
+
 // Info is what a Tree knows of an inode.
 type Info struct {
 	Attr
@@ -34,6 +43,14 @@ type Entry struct {
 	Type uint32 // S_IFMT part of the mode
 	// Sub marks a nested subvolume or dataset: Ino is its root's number, which may equal that of a file.
 	Sub bool
+}
+
+// kind is the type that the mirror shows.
+func (e Entry) kind() uint32 {
+	if e.Sub {
+		return unix.S_IFDIR
+	}
+	return e.Type
 }
 
 // Ref is one name of an inode.

@@ -8,6 +8,7 @@ package btrfsfeed
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -18,13 +19,17 @@ import (
 // Diff gives the change set between the snapshots opened as base and next. bound is the base's otransid. The caller has
 // proved that next descends from base.
 func Diff(ctx context.Context, base, next *beneath.Root, bound uint64, opts diff.Options) (*diff.ChangeSet, error) {
-	bt, nt := newTree(base.FD()), newTree(next.FD())
-	nums, err := nt.candidates(bound)
+	workers := min(max(2*runtime.NumCPU(), 6), 16) // cold, they wait for the disk most of the time
+	all, err := candidates(ctx, next.FD(), bound, workers)
 	if err != nil {
 		return nil, err
 	}
-	c := &contents{base: bt, next: nt, baseRoot: base, nextRoot: next}
-	set, err := diff.Compare(ctx, bt, nt, c.compare, nums, opts)
+	readers := make([]diff.Reader, min(workers, 1+len(all.list)/16))
+	for i := range readers {
+		r := &reader{base: newTree(base.FD()), next: newTree(next.FD()), bound: bound, grown: all.grown, baseRoot: base, nextRoot: next}
+		readers[i] = diff.Reader{Base: r.base, Next: r.next, Content: r.content, Names: r.names}
+	}
+	set, err := diff.CompareWith(ctx, readers, all.list, opts)
 	if err != nil {
 		return nil, fmt.Errorf("comparing two btrfs snapshots: %w", err)
 	}

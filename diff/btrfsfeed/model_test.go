@@ -1,6 +1,7 @@
 package btrfsfeed
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -97,7 +98,7 @@ func generation(t *testing.T, path string) uint64 {
 	h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, path, 0)
 	must(t, err)
 	// struct btrfs_fid: objectid, root_objectid, gen (32 bits).
-	return uint64(le.Uint32(h.Bytes()[16:]))
+	return uint64(binary.LittleEndian.Uint32(h.Bytes()[16:]))
 }
 
 func look(t *testing.T, path string, st unix.Stat_t) object {

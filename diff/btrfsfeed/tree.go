@@ -1,8 +1,10 @@
 package btrfsfeed
 
 import (
+	"cmp"
 	"fmt"
-	"sort"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,66 +13,213 @@ import (
 	"snapdiff/snapshot/btrfs"
 )
 
-// Item types, linux/btrfs_tree.h.
 const (
-	inodeItem   = 1
-	inodeRef    = 12
-	inodeExtref = 13
-	xattrItem   = 24
-	dirIndex    = 96
-	extentData  = 108
-	rootItem    = 132
-
 	emptySubvolume = 2 // BTRFS_EMPTY_SUBVOL_DIR_OBJECTID: st_ino of every placeholder of a nested subvolume
-
-	firstFree = 256 // BTRFS_FIRST_FREE_OBJECTID, also the number of a subvolume's top directory
-	maxU64    = ^uint64(0)
+	maxU64         = ^uint64(0)
 )
 
-// tree is one snapshot, read by tree search.
+// tree is one snapshot, read by tree search. All that an inode has lies side by side in the tree: item, names, xattrs and
+// extents are read together, and expected neighbours with them.
 type tree struct {
-	fd  int
-	buf []byte
+	fd     int
+	expect []diff.Candidate // what will be asked for, by number; what is behind is cut off
+	ahead  *btrfs.Cursor    // over the neighbours of the last of them that was asked for
+	end    uint64           // last number that ahead goes to
+	apart  *btrfs.Cursor    // for everything else
+	last   node             // of expect
+	other  node
 }
 
-func newTree(fd int) *tree { return &tree{fd: fd, buf: make([]byte, 256<<10)} }
+// node is an inode without its extents.
+type node struct {
+	num    uint64
+	there  bool
+	item   btrfs.InodeItem
+	refs   []diff.Ref
+	xattrs []string
+	unread bool // the cursor stands before its first extent
+}
+
+func newTree(fd int) *tree {
+	return &tree{fd: fd, ahead: btrfs.NewCursor(fd, make([]byte, 256<<10)), apart: btrfs.NewCursor(fd, nil)}
+}
 
 // Root implements diff.Tree.
-func (t *tree) Root() uint64 { return firstFree }
+func (t *tree) Root() uint64 { return btrfs.FirstInode }
 
-// items gives all items of one inode with types from lo to hi.
-func (t *tree) items(num uint64, lo, hi uint32, f func(btrfs.Item) error) error {
-	k := btrfs.SearchKey{MinObjectID: num, MaxObjectID: num, MinType: lo, MaxType: hi, MaxOffset: maxU64, MaxTransid: maxU64}
-	if err := btrfs.Search(t.fd, k, t.buf, f); err != nil {
-		return fmt.Errorf("reading inode %d by tree search: %w", num, err)
+// Expect implements diff.Expecter.
+func (t *tree) Expect(list []diff.Candidate) { t.expect, t.end = list, 0 }
+
+// near is how far apart the numbers of inodes may be that are read in one call: to copy what lies between costs less than a
+// call.
+const near = 8
+
+// fewItems is how many items so many inodes will hardly have more of.
+func fewItems(inodes uint64) int { return int(8 + 4*inodes) }
+
+// inode reads an inode, unless it was the last one read.
+func (t *tree) inode(num uint64) (*node, error) {
+	if t.last.num == num {
+		return &t.last, nil
 	}
-	return nil
+	i, expected := slices.BinarySearchFunc(t.expect, num, func(k diff.Candidate, num uint64) int { return cmp.Compare(k.Num, num) })
+	if !expected {
+		if t.other.num == num {
+			return &t.other, nil
+		}
+		t.apart.Seek(btrfs.Of(num, btrfs.InodeItemKey, btrfs.XattrItemKey), fewItems(1))
+		return &t.other, t.read(&t.other, num, t.apart)
+	}
+	if num > t.end {
+		t.group(i)
+	}
+	t.expect = t.expect[i+1:]
+	if err := t.ahead.SkipTo(num, 0, 0); err != nil {
+		return nil, wrap(num, err)
+	}
+	return &t.last, t.read(&t.last, num, t.ahead)
+}
+
+// group begins to read expected inodes from the one given on. A directory is read alone: its names lie behind it.
+func (t *tree) group(i int) {
+	first := t.expect[i]
+	if first.Type == unix.S_IFDIR {
+		t.end = first.Num
+		t.ahead.Seek(btrfs.Of(first.Num, btrfs.InodeItemKey, btrfs.XattrItemKey), fewItems(1))
+		return
+	}
+	last := first
+	for _, k := range t.expect[i+1:] {
+		if k.Num-last.Num > near || k.Type == unix.S_IFDIR {
+			break
+		}
+		last = k
+	}
+	t.end = last.Num
+	key := btrfs.Of(first.Num, btrfs.InodeItemKey, btrfs.ExtentDataKey)
+	key.MaxObjectID = last.Num
+	t.ahead.Seek(key, fewItems(last.Num-first.Num+1))
+}
+
+// read takes an inode's items from a cursor up to its first extent.
+func (t *tree) read(n *node, num uint64, from *btrfs.Cursor) error {
+	*n = node{xattrs: n.xattrs[:0]}
+	for {
+		it, ok, err := from.Peek()
+		if err != nil {
+			return wrap(num, err)
+		}
+		if !ok || it.ObjectID != num || it.Type > btrfs.XattrItemKey {
+			n.num, n.unread = num, true
+			return nil
+		}
+		if err := n.add(it); err != nil {
+			return wrap(num, err)
+		}
+		if _, _, err := from.Next(); err != nil {
+			return wrap(num, err)
+		}
+	}
+}
+
+func wrap(num uint64, err error) error {
+	return fmt.Errorf("reading inode %d by tree search: %w", num, err)
+}
+
+func (n *node) add(it btrfs.Item) (err error) {
+	switch it.Type {
+	case btrfs.InodeItemKey:
+		n.there = true
+		n.item, err = btrfs.DecodeInodeItem(it.Data)
+	case btrfs.InodeRefKey, btrfs.InodeExtrefKey:
+		for data := it.Data; len(data) > 0 && err == nil; {
+			var r btrfs.Ref
+			if r, data, err = btrfs.CutRef(it.Type, it.Offset, data); err == nil {
+				n.refs = append(n.refs, diff.Ref{Parent: r.Parent, Name: string(r.Name)})
+			}
+		}
+	case btrfs.XattrItemKey:
+		for data := it.Data; len(data) > 0 && err == nil; {
+			var d btrfs.DirItem
+			if d, data, err = btrfs.CutDirItem(data); err == nil {
+				n.addXattr(d)
+			}
+		}
+	}
+	return err
+}
+
+// addXattr leaves out properties (btrfs.*): they belong to the filesystem, not to the file.
+func (n *node) addXattr(d btrfs.DirItem) {
+	const own = "btrfs."
+	if len(d.Name) >= len(own) && string(d.Name[:len(own)]) == own {
+		return
+	}
+	b := make([]byte, 0, len(d.Name)+len(d.Data)+16)
+	b = append(append(strconv.AppendInt(b, int64(len(d.Name)), 10), ':'), d.Name...)
+	b = append(append(strconv.AppendInt(append(b, '='), int64(len(d.Data)), 10), ':'), d.Data...)
+	n.xattrs = append(n.xattrs, string(b))
 }
 
 // Inode implements diff.Tree.
 func (t *tree) Inode(num uint64) (info diff.Info, ok bool, err error) {
-	err = t.items(num, inodeItem, inodeItem, func(it btrfs.Item) error {
-		raw, err := decodeInode(it.Data)
-		info, ok = raw.info(), true
-		return err
-	})
-	return info, ok, err
+	n, err := t.inode(num)
+	if err != nil || !n.there {
+		return info, false, err
+	}
+	return infoOf(&n.item), true, nil
 }
 
-// Entries implements diff.Tree. It goes by the location key of the directory item: d_ino of a nested subvolume is a root
-// number.
-func (t *tree) Entries(dir uint64, yield func(diff.Entry) error) error {
-	var all []diff.Entry // yield searches too, in the same buffer
-	err := t.items(dir, dirIndex, dirIndex, func(it btrfs.Item) error {
-		d, _, err := decodeDirItem(it.Data)
-		if err != nil {
-			return err
-		}
-		all = append(all, diff.Entry{Name: d.name, Ino: d.objectid, Type: dirType(d.kind), Sub: d.keyType == rootItem})
-		return nil
-	})
+func infoOf(i *btrfs.InodeItem) diff.Info {
+	a := diff.Attr{Mode: i.Mode, UID: i.UID, GID: i.GID, MtimeSec: i.MtimeSec, MtimeNsec: i.MtimeNsec, Nlink: i.Nlink}
+	switch i.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFLNK:
+		a.Size = int64(i.Size)
+	case unix.S_IFCHR, unix.S_IFBLK:
+		a.Rdev = i.Rdev
+	case unix.S_IFDIR:
+		a.Nlink = 1
+	}
+	return diff.Info{Attr: a, Gen: i.Generation}
+}
+
+// Names implements diff.Tree.
+func (t *tree) Names(num uint64) ([]diff.Ref, error) {
+	if num == btrfs.FirstInode {
+		return nil, nil
+	}
+	n, err := t.inode(num)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	return n.refs, nil
+}
+
+// Xattrs implements diff.Tree.
+func (t *tree) Xattrs(num uint64) (string, error) {
+	n, err := t.inode(num)
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(n.xattrs) // names with the same hash lie in the order in which they were set
+	return strings.Join(n.xattrs, ""), nil
+}
+
+// Entries implements diff.Tree.
+func (t *tree) Entries(dir uint64, yield func(diff.Entry) error) error {
+	var all []diff.Entry // yield searches too, with the same cursor
+	t.apart.Seek(btrfs.Of(dir, btrfs.DirIndexKey, btrfs.DirIndexKey), 0)
+	for {
+		it, ok, err := t.apart.Next()
+		if err == nil && ok {
+			all, err = appendEntries(all, it, func(btrfs.DirItem) bool { return true })
+		}
+		if err != nil {
+			return fmt.Errorf("reading directory %d by tree search: %w", dir, err)
+		}
+		if !ok {
+			break
+		}
 	}
 	for _, e := range all {
 		if err := yield(e); err != nil {
@@ -80,98 +229,26 @@ func (t *tree) Entries(dir uint64, yield func(diff.Entry) error) error {
 	return nil
 }
 
+// appendEntries decodes a directory item. It goes by the location key: d_ino of a nested subvolume is a root number.
+func appendEntries(all []diff.Entry, it btrfs.Item, want func(btrfs.DirItem) bool) ([]diff.Entry, error) {
+	for data := it.Data; len(data) > 0; {
+		d, rest, err := btrfs.CutDirItem(data)
+		if err != nil {
+			return nil, err
+		}
+		if want(d) {
+			all = append(all, diff.Entry{Name: string(d.Name), Ino: d.Location.ObjectID, Type: dirType(d.Type), Sub: d.Location.Type == btrfs.RootItemKey})
+		}
+		data = rest
+	}
+	return all, nil
+}
+
 // dirType turns BTRFS_FT_* (linux/btrfs_tree.h) into S_IFMT bits.
 func dirType(kind uint8) uint32 {
-	switch kind {
-	case 1:
-		return unix.S_IFREG
-	case 2:
-		return unix.S_IFDIR
-	case 3:
-		return unix.S_IFCHR
-	case 4:
-		return unix.S_IFBLK
-	case 5:
-		return unix.S_IFIFO
-	case 6:
-		return unix.S_IFSOCK
-	case 7:
-		return unix.S_IFLNK
+	types := [...]uint32{1: unix.S_IFREG, 2: unix.S_IFDIR, 3: unix.S_IFCHR, 4: unix.S_IFBLK, 5: unix.S_IFIFO, 6: unix.S_IFSOCK, 7: unix.S_IFLNK}
+	if int(kind) < len(types) {
+		return types[kind]
 	}
 	return 0
-}
-
-// Names implements diff.Tree.
-func (t *tree) Names(num uint64) ([]diff.Ref, error) {
-	if num == firstFree {
-		return nil, nil
-	}
-	var refs []diff.Ref
-	err := t.items(num, inodeRef, inodeExtref, func(it btrfs.Item) error {
-		var err error
-		refs, err = decodeRefs(refs, it.Type, it.Offset, it.Data)
-		return err
-	})
-	return refs, err
-}
-
-// Xattrs implements diff.Tree. Properties (btrfs.*) belong to the filesystem, not to the file.
-func (t *tree) Xattrs(num uint64) (string, error) {
-	var all []string
-	err := t.items(num, xattrItem, xattrItem, func(it btrfs.Item) error {
-		for data := it.Data; len(data) > 0; {
-			d, rest, err := decodeDirItem(data)
-			if err != nil {
-				return err
-			}
-			if !strings.HasPrefix(d.name, "btrfs.") {
-				all = append(all, fmt.Sprintf("%d:%s=%d:%s", len(d.name), d.name, len(d.value), d.value))
-			}
-			data = rest
-		}
-		return nil
-	})
-	sort.Strings(all)
-	return strings.Join(all, ""), err
-}
-
-// extents are a file's extent items, ascending.
-func (t *tree) extents(num uint64) (out []extent, err error) {
-	err = t.items(num, extentData, extentData, func(it btrfs.Item) error {
-		e, err := decodeExtent(it.Offset, it.Data)
-		out = append(out, e)
-		return err
-	})
-	return out, err
-}
-
-// candidates are the numbers of all inodes whose item was written after the bound. The kernel skips every node that is
-// not newer.
-//
-// One thing carries the bound itself and is still not in the base: to take a snapshot puts its name into a directory after
-// the tree was copied, in the same transaction. So leaves of the bound's own transaction are searched too, for the
-// directories with such a name.
-func (t *tree) candidates(bound uint64) (nums []uint64, err error) {
-	k := btrfs.SearchKey{MinObjectID: firstFree, MaxObjectID: maxU64 - 256, MaxType: 255, MaxOffset: maxU64, MinTransid: bound, MaxTransid: maxU64}
-	err = btrfs.Search(t.fd, k, t.buf, func(it btrfs.Item) error {
-		if it.Type == dirIndex {
-			d, _, err := decodeDirItem(it.Data)
-			if err == nil && d.keyType == rootItem && d.transid == bound {
-				nums = append(nums, it.ObjectID)
-			}
-			return err
-		}
-		if it.Type != inodeItem {
-			return nil
-		}
-		raw, err := decodeInode(it.Data)
-		if err == nil && raw.transid > bound {
-			nums = append(nums, it.ObjectID)
-		}
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("searching for inodes newer than transaction %d: %w", bound, err)
-	}
-	return nums, err
 }

@@ -14,53 +14,33 @@ func dirItem(name, data string) []byte {
 	return append(append(b, name...), data...)
 }
 
-func FuzzDecodeDirItems(f *testing.F) {
+func FuzzCutDirItem(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(dirItem("name", ""))
 	f.Add(append(dirItem("user.a", "1"), dirItem("user.b", "")...))
 	f.Add(dirItem("cut", "data")[:35])
 	f.Add(bytes.Repeat([]byte{255}, 40))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := DecodeDirItems(b)
-		size := 0
-		for _, it := range list {
-			size += dirItemSize + len(it.Name) + len(it.Data)
-		}
-		if err == nil && size != len(b) {
-			t.Errorf("%d of %d bytes decoded", size, len(b))
+		if it, rest, err := CutDirItem(b); err == nil && dirItemSize+len(it.Name)+len(it.Data)+len(rest) != len(b) {
+			t.Errorf("%d bytes: name of %d, data of %d, rest of %d", len(b), len(it.Name), len(it.Data), len(rest))
 		}
 	})
 }
 
-func FuzzDecodeInodeRefs(f *testing.F) {
-	f.Add([]byte{})
-	f.Add([]byte{2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'a', 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 'b', 'c'})
-	f.Add([]byte{2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 'a'})
-	f.Add([]byte{2, 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := DecodeInodeRefs(7, b)
-		size := 0
-		for _, r := range list {
-			size += inodeRefSize + len(r.Name)
+func FuzzCutRef(f *testing.F) {
+	f.Add(false, []byte{})
+	f.Add(false, []byte{2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'a', 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 'b', 'c'})
+	f.Add(false, []byte{2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 'a'})
+	f.Add(false, []byte{2, 0, 0})
+	f.Add(true, []byte{0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'a'})
+	f.Add(true, []byte{0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 255, 255, 'a'})
+	f.Fuzz(func(t *testing.T, ext bool, b []byte) {
+		kind, size := uint32(InodeRefKey), inodeRefSize
+		if ext {
+			kind, size = InodeExtrefKey, inodeExtrefSize
 		}
-		if err == nil && size != len(b) {
-			t.Errorf("%d of %d bytes decoded", size, len(b))
-		}
-	})
-}
-
-func FuzzDecodeInodeExtrefs(f *testing.F) {
-	f.Add([]byte{})
-	f.Add([]byte{0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'a'})
-	f.Add([]byte{0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 255, 255, 'a'})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := DecodeInodeExtrefs(b)
-		size := 0
-		for _, r := range list {
-			size += inodeExtrefSize + len(r.Name)
-		}
-		if err == nil && size != len(b) {
-			t.Errorf("%d of %d bytes decoded", size, len(b))
+		if r, rest, err := CutRef(kind, 7, b); err == nil && size+len(r.Name)+len(rest) != len(b) || err == nil && !ext && r.Parent != 7 {
+			t.Errorf("%d bytes: %+v, rest of %d", len(b), r, len(rest))
 		}
 	})
 }
@@ -91,14 +71,15 @@ func FuzzDecodeExtentData(f *testing.F) {
 	})
 }
 
-func FuzzEachItem(f *testing.F) {
+func FuzzCutItem(f *testing.F) {
 	one := make([]byte, itemHeadSize, itemHeadSize+3)
 	one[28] = 3
 	one = append(one, "abc"...)
-	f.Add(one, uint32(1))
-	f.Add(one, uint32(2))
-	f.Add(one[:34], uint32(1))
-	f.Fuzz(func(t *testing.T, b []byte, items uint32) {
-		_, _ = eachItem(b, items, SearchKey{MaxType: 255}, func(Item) error { return nil })
+	f.Add(one)
+	f.Add(one[:34])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if it, err := cutItem(b); err == nil && itemHeadSize+len(it.Data) > len(b) {
+			t.Errorf("an item of %d bytes in %d", len(it.Data), len(b))
+		}
 	})
 }

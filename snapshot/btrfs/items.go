@@ -85,78 +85,57 @@ type Location struct {
 // DirItemKey, hash of the name), (directory, DirIndexKey, sequence number), (inode, XattrItemKey, hash of the name).
 type DirItem struct {
 	Location Location
-	Transid  uint64
-	Type     uint8 // BTRFS_FT_...: 1 regular, 2 directory, 3 and 4 devices, 5 fifo, 6 socket, 7 symlink, 8 xattr
-	Name     string
+	Transid  uint64 // transaction that put it there
+	Type     uint8  // BTRFS_FT_...: 1 regular, 2 directory, 3 and 4 devices, 5 fifo, 6 socket, 7 symlink, 8 xattr
+	Name     []byte // part of the item's data
 	Data     []byte // the xattr's value; part of the item's data
 }
 
-// DecodeDirItems decodes the data of DirItemKey, DirIndexKey and XattrItemKey items: one entry, or several whose names
-// have the same hash.
-func DecodeDirItems(b []byte) ([]DirItem, error) {
-	var list []DirItem
-	for len(b) > 0 {
-		if len(b) < dirItemSize {
-			return nil, short("directory item", b, dirItemSize)
-		}
-		dataLen, nameLen := int(le.Uint16(b[25:])), int(le.Uint16(b[27:]))
-		it := DirItem{
-			Location: Location{ObjectID: le.Uint64(b), Type: b[8], Offset: le.Uint64(b[9:])},
-			Transid:  le.Uint64(b[17:]), Type: b[29],
-		}
-		if b = b[dirItemSize:]; len(b) < nameLen+dataLen {
-			return nil, short("name in a directory item", b, nameLen+dataLen)
-		}
-		it.Name, it.Data = string(b[:nameLen]), b[nameLen:nameLen+dataLen:nameLen+dataLen]
-		list = append(list, it)
-		b = b[nameLen+dataLen:]
+// CutDirItem decodes the first entry in the data of a DirItemKey, DirIndexKey or XattrItemKey item and gives what is behind it:
+// names with the same hash share an item.
+func CutDirItem(b []byte) (it DirItem, rest []byte, err error) {
+	if len(b) < dirItemSize {
+		return it, nil, short("directory item", b, dirItemSize)
 	}
-	return list, nil
+	dataLen, nameLen := int(le.Uint16(b[25:])), int(le.Uint16(b[27:]))
+	name, end := dirItemSize+nameLen, dirItemSize+nameLen+dataLen
+	if len(b) < end {
+		return it, nil, short("name in a directory item", b, end)
+	}
+	return DirItem{
+		Location: Location{ObjectID: le.Uint64(b), Type: b[8], Offset: le.Uint64(b[9:])},
+		Transid:  le.Uint64(b[17:]), Type: b[29],
+		Name: b[dirItemSize:name:name], Data: b[name:end:end],
+	}, b[end:], nil
 }
 
 // Ref is one name of an inode.
 type Ref struct {
 	Parent uint64 // inode number of the directory
 	Index  uint64 // offset of the name's DirIndexKey item
-	Name   string
+	Name   []byte // part of the item's data
 }
 
-// DecodeInodeRefs decodes the data of an InodeRefKey item (struct btrfs_inode_ref): the names of an inode in one
-// directory. Key: (inode, InodeRefKey, parent).
-func DecodeInodeRefs(parent uint64, b []byte) ([]Ref, error) {
-	var list []Ref
-	for len(b) > 0 {
-		if len(b) < inodeRefSize {
-			return nil, short("inode ref", b, inodeRefSize)
-		}
-		r := Ref{Parent: parent, Index: le.Uint64(b)}
-		n := int(le.Uint16(b[8:]))
-		if b = b[inodeRefSize:]; len(b) < n {
-			return nil, short("name in an inode ref", b, n)
-		}
-		r.Name, b = string(b[:n]), b[n:]
-		list = append(list, r)
-	}
-	return list, nil
-}
-
-// DecodeInodeExtrefs decodes the data of an InodeExtrefKey item (struct btrfs_inode_extref): names of an inode that has
-// too many in one directory. Key: (inode, InodeExtrefKey, hash of parent and name).
-func DecodeInodeExtrefs(b []byte) ([]Ref, error) {
-	var list []Ref
-	for len(b) > 0 {
+// CutRef decodes the first name in the data of an InodeRefKey item (struct btrfs_inode_ref: the names of an inode in one
+// directory; key: (inode, InodeRefKey, parent)) or of an InodeExtrefKey item (struct btrfs_inode_extref: names of an inode
+// that has too many in one directory; key: (inode, InodeExtrefKey, hash of parent and name)), and gives what is behind it.
+func CutRef(kind uint32, offset uint64, b []byte) (r Ref, rest []byte, err error) {
+	r.Parent = offset
+	if kind == InodeExtrefKey {
 		if len(b) < inodeExtrefSize {
-			return nil, short("inode extref", b, inodeExtrefSize)
+			return Ref{}, nil, short("inode extref", b, inodeExtrefSize)
 		}
-		r := Ref{Parent: le.Uint64(b), Index: le.Uint64(b[8:])}
-		n := int(le.Uint16(b[16:]))
-		if b = b[inodeExtrefSize:]; len(b) < n {
-			return nil, short("name in an inode extref", b, n)
-		}
-		r.Name, b = string(b[:n]), b[n:]
-		list = append(list, r)
+		r.Parent, b = le.Uint64(b), b[inodeExtrefSize-inodeRefSize:]
 	}
-	return list, nil
+	if len(b) < inodeRefSize {
+		return Ref{}, nil, short("inode ref", b, inodeRefSize)
+	}
+	end := inodeRefSize + int(le.Uint16(b[8:]))
+	if len(b) < end {
+		return Ref{}, nil, short("name in an inode ref", b, end)
+	}
+	r.Index, r.Name = le.Uint64(b), b[inodeRefSize:end:end]
+	return r, b[end:], nil
 }
 
 // Extent types (BTRFS_FILE_EXTENT_...).

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // SearchKey says which items a search hands out: those between (MinObjectID, MinType, MinOffset) and (MaxObjectID,
@@ -62,41 +60,135 @@ type searchHead struct {
 
 const (
 	searchHeadSize = int(unsafe.Sizeof(searchHead{}))
-	itemHeadSize   = 32 // struct btrfs_ioctl_search_header: u64 transid, objectid, offset; u32 type, len
-	leastBuffer    = 64 << 10
-	// largestBuffer is beyond any item: a tree block has at most 64 KiB.
-	largestBuffer = 1 << 20
+	itemHeadSize   = 32       // struct btrfs_ioctl_search_header: u64 transid, objectid, offset; u32 type, len
+	largestItem    = 64 << 10 // a tree block has at most 64 KiB
+	leastBuffer    = 80 << 10 // has room for any item, and after a small answer still so much that it is known to be the last
 )
 
 // Search calls yield for every item that key wants, in the order of keys, in as many calls of TREE_SEARCH_V2 as it takes.
-// fd is open on any file of the filesystem. buf is working memory; one shorter than 64 KiB is replaced by one of that
-// size. yield must not search with the same buf. An error of yield ends the search and is returned as it is. It needs root.
+// fd is open on any file of the filesystem. buf is working memory; one that is too short is replaced. yield must not
+// search with the same buf. An error of yield ends the search and is returned as it is. It needs root.
 func Search(fd int, key SearchKey, buf []byte, yield func(Item) error) error {
-	if len(buf) < leastBuffer {
-		buf = make([]byte, leastBuffer)
-	}
-	buf = aligned(buf)
-	next := key
+	c := NewCursor(fd, buf)
+	c.Seek(key, 0)
 	for {
-		items, err := searchOnce(fd, next, buf)
-		if err == unix.EOVERFLOW && len(buf) < largestBuffer { // one item does not fit
-			buf = aligned(make([]byte, 2*len(buf)+8))
-			continue
+		it, ok, err := c.Next()
+		if err != nil || !ok {
+			return err
 		}
-		if err != nil {
-			return explain("search in tree of", fmt.Sprintf("descriptor %d", fd), err)
+		if err := yield(it); err != nil {
+			return err
 		}
-		if items == 0 {
-			return nil
+	}
+}
+
+// Cursor hands out the items of a search one by one. It is for one goroutine.
+type Cursor struct {
+	fd               int
+	buf              []byte
+	minType, maxType uint32
+	want             SearchKey // what the last call asked for and, once it is all taken, what is still to be asked for
+	limit            uint32    // items that the next call asks for
+	short            bool      // the last call gave fewer items than asked for
+	over             bool      // nothing is left to be asked for
+	rest             []byte    // what the last call left of the buffer behind the items taken
+	items            uint32    // in rest
+}
+
+// NewCursor makes a cursor that has nothing to give before Seek. fd and buf are as for Search.
+func NewCursor(fd int, buf []byte) *Cursor {
+	if len(buf) < leastBuffer {
+		buf = make([]byte, leastBuffer+8)
+	}
+	return &Cursor{fd: fd, buf: aligned(buf), over: true}
+}
+
+// Seek begins a search. few, if not 0, says that perhaps only so many items will be taken: no more are copied at first, and
+// more with each call.
+func (c *Cursor) Seek(key SearchKey, few int) {
+	c.minType, c.maxType, c.want, c.limit = key.MinType, key.MaxType, key, math.MaxUint32
+	c.over, c.rest, c.items = false, nil, 0
+	if few > 0 {
+		c.limit = uint32(few)
+	}
+}
+
+// Next gives the next item and goes on; false: there is none any more. The item's data is valid until the next call of Next or
+// Peek.
+func (c *Cursor) Next() (it Item, ok bool, err error) {
+	if it, ok, err = c.Peek(); ok {
+		c.drop(&it)
+	}
+	return it, ok, err
+}
+
+// Peek gives the item that Next will give.
+func (c *Cursor) Peek() (it Item, ok bool, err error) {
+	for {
+		for c.items > 0 {
+			if it, err = cutItem(c.rest); err != nil {
+				return Item{}, false, err
+			}
+			if c.minType <= it.Type && it.Type <= c.maxType {
+				return it, true, nil
+			}
+			c.drop(&it)
 		}
-		last, err := eachItem(buf[searchHeadSize:], items, key, yield)
+		if c.over {
+			return Item{}, false, nil
+		}
+		if err := c.fill(); err != nil {
+			return Item{}, false, err
+		}
+	}
+}
+
+// SkipTo leaves out all items before the first one of this type or a higher one of the inode. What the kernel has not copied yet it
+// never will; few is as for Seek.
+func (c *Cursor) SkipTo(inode uint64, kind uint32, few int) error {
+	before := func(objectID uint64, typ uint32) bool { return objectID < inode || objectID == inode && typ < kind }
+	for c.items > 0 {
+		it, err := cutItem(c.rest)
 		if err != nil {
 			return err
 		}
-		if !next.after(last) {
+		if !before(it.ObjectID, it.Type) {
 			return nil
 		}
+		c.drop(&it)
 	}
+	if before(c.want.MinObjectID, c.want.MinType) {
+		c.want.MinObjectID, c.want.MinType, c.want.MinOffset = inode, kind, 0
+		c.over = c.over || inode > c.want.MaxObjectID
+		if few > 0 {
+			c.limit = uint32(few)
+		}
+	}
+	return nil
+}
+
+// drop goes on behind the item that Peek gave. Behind the last one it sees whether there can be more: the kernel says nothing
+// of the end of a search, but it stops early only where the number of items or the buffer is full.
+func (c *Cursor) drop(it *Item) {
+	c.items--
+	c.rest = c.rest[itemHeadSize+len(it.Data):]
+	if c.items == 0 {
+		c.over = c.short && len(c.rest) > itemHeadSize+largestItem || !c.want.after(*it)
+	}
+}
+
+// fill asks the kernel for more.
+func (c *Cursor) fill() error {
+	items, err := searchOnce(c.fd, c.want, c.limit, c.buf)
+	if err != nil {
+		return explain("search in tree of", fmt.Sprintf("descriptor %d", c.fd), err)
+	}
+	c.rest, c.items = c.buf[searchHeadSize:], items
+	c.short, c.over = items < c.limit, items == 0
+	if c.limit < math.MaxUint32/4 {
+		c.limit *= 4
+	}
+	return nil
 }
 
 // aligned cuts buf so that it begins as a searchHead must.
@@ -106,7 +198,7 @@ func aligned(buf []byte) []byte {
 }
 
 // searchOnce fills buf behind its head and gives the number of items.
-func searchOnce(fd int, key SearchKey, buf []byte) (uint32, error) {
+func searchOnce(fd int, key SearchKey, limit uint32, buf []byte) (uint32, error) {
 	head := (*searchHead)(unsafe.Pointer(unsafe.SliceData(buf)))
 	*head = searchHead{
 		Tree:        key.Tree,
@@ -114,38 +206,30 @@ func searchOnce(fd int, key SearchKey, buf []byte) (uint32, error) {
 		MinOffset: key.MinOffset, MaxOffset: key.MaxOffset,
 		MinTransid: key.MinTransid, MaxTransid: key.MaxTransid,
 		MinType: key.MinType, MaxType: key.MaxType,
-		Items:   math.MaxUint32,
+		Items:   limit,
 		BufSize: uint64(len(buf) - searchHeadSize),
 	}
 	err := ioctl(fd, iocTreeSearchV2, unsafe.Pointer(head))
 	return head.Items, err
 }
 
-// eachItem goes through what one call returned and gives the last item.
-func eachItem(b []byte, items uint32, key SearchKey, yield func(Item) error) (last Item, err error) {
-	for range items {
-		if len(b) < itemHeadSize {
-			return last, fmt.Errorf("tree search: head of an item is cut after %d bytes", len(b))
-		}
-		size := uint64(binary.NativeEndian.Uint32(b[28:]))
-		last = Item{
-			Transid:  binary.NativeEndian.Uint64(b),
-			ObjectID: binary.NativeEndian.Uint64(b[8:]),
-			Offset:   binary.NativeEndian.Uint64(b[16:]),
-			Type:     binary.NativeEndian.Uint32(b[24:]),
-		}
-		if b = b[itemHeadSize:]; uint64(len(b)) < size {
-			return last, fmt.Errorf("tree search: item of %d bytes is cut after %d", size, len(b))
-		}
-		last.Data, b = b[:size:size], b[size:]
-		if last.Type < key.MinType || last.Type > key.MaxType {
-			continue
-		}
-		if err := yield(last); err != nil {
-			return last, err
-		}
+// cutItem reads the first item of what a call returned.
+func cutItem(b []byte) (Item, error) {
+	if len(b) < itemHeadSize {
+		return Item{}, fmt.Errorf("tree search: head of an item is cut after %d bytes", len(b))
 	}
-	return last, nil
+	size := uint64(binary.NativeEndian.Uint32(b[28:]))
+	it := Item{
+		Transid:  binary.NativeEndian.Uint64(b),
+		ObjectID: binary.NativeEndian.Uint64(b[8:]),
+		Offset:   binary.NativeEndian.Uint64(b[16:]),
+		Type:     binary.NativeEndian.Uint32(b[24:]),
+	}
+	if b = b[itemHeadSize:]; uint64(len(b)) < size {
+		return Item{}, fmt.Errorf("tree search: item of %d bytes is cut after %d", size, len(b))
+	}
+	it.Data = b[:size:size]
+	return it, nil
 }
 
 // after makes k begin behind the item given; false if no key can follow.

@@ -104,9 +104,7 @@ func TestDecodersAgreeWithTheKernel(t *testing.T) {
 	ino, top, dir := stat(t, snap+"/file").Ino, uint64(FirstInode), stat(t, snap+"/dir").Ino
 	var names []string
 	for _, it := range search(t, snap, Of(ino, InodeRefKey, InodeExtrefKey), nil) {
-		refs, err := DecodeInodeRefs(it.Offset, it.Data)
-		must(t, err)
-		for _, r := range refs {
+		for _, r := range refs(t, it) {
 			names = append(names, fmt.Sprintf("%d/%s", r.Parent, r.Name))
 		}
 	}
@@ -116,10 +114,10 @@ func TestDecodersAgreeWithTheKernel(t *testing.T) {
 	if !slices.Equal(names, wantNames) {
 		t.Errorf("names %q, want %q", names, wantNames)
 	}
-	x, err := DecodeDirItems(search(t, snap, Of(ino, XattrItemKey, XattrItemKey), nil)[0].Data)
+	x, rest, err := CutDirItem(search(t, snap, Of(ino, XattrItemKey, XattrItemKey), nil)[0].Data)
 	must(t, err)
-	if len(x) != 1 || x[0].Name != "user.x" || string(x[0].Data) != "value" {
-		t.Errorf("xattrs %+v", x)
+	if string(x.Name) != "user.x" || string(x.Data) != "value" || len(rest) > 0 {
+		t.Errorf("xattr %+v", x)
 	}
 	var size uint64
 	for _, it := range search(t, snap, Of(ino, ExtentDataKey, ExtentDataKey), nil) {
@@ -135,6 +133,86 @@ func TestDecodersAgreeWithTheKernel(t *testing.T) {
 	}
 }
 
+func refs(t *testing.T, it Item) (list []Ref) {
+	t.Helper()
+	for b := it.Data; len(b) > 0; {
+		r, rest, err := CutRef(it.Type, it.Offset, b)
+		must(t, err)
+		list, b = append(list, r), rest
+	}
+	return list
+}
+
+// TestItemSizes: the structures on disk are as long as the decoders think.
+func TestItemSizes(t *testing.T) {
+	src, snaps := source(t)
+	must(t, os.WriteFile(src+"/large", make([]byte, 300_000), 0o600))
+	put(t, src+"/small", "12345")
+	must(t, unix.Lsetxattr(src+"/small", "user.x", []byte("value"), 0))
+	snap := take(t, src, snaps, "1").Path
+	for _, c := range []struct {
+		name string
+		kind uint32
+		want int
+	}{
+		{"/large", InodeItemKey, inodeItemSize},
+		{"/large", InodeRefKey, inodeRefSize + len("large")},
+		{"/large", ExtentDataKey, extentOnDiskSize},
+		{"/small", ExtentDataKey, extentHeadSize + 5},
+		{"/small", XattrItemKey, dirItemSize + len("user.x") + len("value")},
+		{"", DirIndexKey, dirItemSize + len("large")},
+		{"", DirItemKey, dirItemSize + len("large")},
+	} {
+		for _, it := range search(t, snap, Of(stat(t, snap+c.name).Ino, c.kind, c.kind), nil) {
+			if len(it.Data) != c.want {
+				t.Errorf("%q, items of type %d: %d bytes, want %d", c.name, c.kind, len(it.Data), c.want)
+			}
+		}
+	}
+}
+
+// TestCursor: a cursor gives the same items as a search, however few it asks for at first, and nothing twice.
+func TestCursor(t *testing.T) {
+	src, snaps := source(t)
+	for i := range 500 {
+		put(t, fmt.Sprintf("%s/%d", src, i), strings.Repeat("x", 1500))
+	}
+	snap := take(t, src, snaps, "1").Path
+	d, err := openDir(snap)
+	must(t, err)
+	defer d.Close()
+	key := SearchKey{MaxObjectID: math.MaxUint64, MaxType: math.MaxUint8, MaxOffset: math.MaxUint64, MaxTransid: math.MaxUint64}
+	want := search(t, snap, key, nil)
+	c := NewCursor(int(d.Fd()), nil)
+	for _, few := range []int{0, 1, 7} {
+		c.Seek(key, few)
+		for i, w := range want {
+			it, ok, err := c.Next()
+			if err != nil || !ok || it.ObjectID != w.ObjectID || it.Type != w.Type || !slices.Equal(it.Data, w.Data) {
+				t.Fatalf("few %d, item %d: %+v, %v, %v; want %+v", few, i, it, ok, err, w)
+			}
+		}
+		if it, ok, err := c.Next(); ok || err != nil {
+			t.Errorf("few %d: one more: %+v, %v", few, it, err)
+		}
+		c.Seek(key, few)
+		for _, i := range []int{3, len(want) / 3, len(want) / 2, len(want) - 1} {
+			must(t, c.SkipTo(want[i].ObjectID, 0, few))
+			if it, ok, err := c.Peek(); err != nil || !ok || it.ObjectID != want[i].ObjectID || it.Type != InodeItemKey {
+				t.Errorf("few %d: skipped to %+v, %v, %v; want %d", few, it, ok, err, want[i].ObjectID)
+			}
+		}
+		c.Seek(key, few)
+		must(t, c.SkipTo(FirstInode, DirIndexKey, few))
+		for i := range 500 {
+			if it, ok, err := c.Next(); err != nil || !ok || it.Type != DirIndexKey {
+				t.Fatalf("few %d, name %d: %+v, %v, %v", few, i, it, ok, err)
+			}
+		}
+		must(t, c.SkipTo(math.MaxUint64, 0, 0))
+	}
+}
+
 func TestExtrefs(t *testing.T) {
 	src, snaps := source(t)
 	put(t, src+"/0", "")
@@ -145,21 +223,15 @@ func TestExtrefs(t *testing.T) {
 	snap := take(t, src, snaps, "1").Path
 	seen, extrefs := 0, 0
 	for _, it := range search(t, snap, Of(stat(t, snap+"/0").Ino, InodeRefKey, InodeExtrefKey), nil) {
-		var refs []Ref
-		var err error
-		if it.Type == InodeExtrefKey {
-			refs, err = DecodeInodeExtrefs(it.Data)
-			extrefs += len(refs)
-		} else {
-			refs, err = DecodeInodeRefs(it.Offset, it.Data)
-		}
-		must(t, err)
-		for _, r := range refs {
+		list := refs(t, it)
+		for _, r := range list {
 			if r.Parent != FirstInode {
 				t.Errorf("ref %+v", r)
 			}
 		}
-		seen += len(refs)
+		if seen += len(list); it.Type == InodeExtrefKey {
+			extrefs += len(list)
+		}
 	}
 	if seen != links || extrefs == 0 {
 		t.Errorf("%d names, %d of them in extrefs; want %d, some", seen, extrefs, links)
@@ -171,10 +243,10 @@ func TestNestedSubvolumeIsARootItem(t *testing.T) {
 	must(t, CreateSubvolume(src, "nested"))
 	snap := take(t, src, snaps, "1").Path
 	items := search(t, snap, Of(FirstInode, DirIndexKey, DirIndexKey), nil)
-	list, err := DecodeDirItems(items[0].Data)
+	it, rest, err := CutDirItem(items[0].Data)
 	must(t, err)
-	if len(list) != 1 || list[0].Name != "nested" || list[0].Location.Type != RootItemKey {
-		t.Errorf("%+v", list)
+	if len(rest) > 0 || string(it.Name) != "nested" || it.Location.Type != RootItemKey {
+		t.Errorf("%+v", it)
 	}
 }
 

@@ -1,0 +1,169 @@
+package btrfsfeed
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/btrfs"
+)
+
+// found is what a search for the inodes that are newer than the base finds.
+type found struct {
+	list  []diff.Candidate  // by number
+	grown map[uint64]uint64 // by how many bytes the names that came make a directory larger; noProof: do not go by it
+}
+
+const noProof = maxU64
+
+// candidates finds all inodes whose item was written after the bound. The kernel skips every node of the tree that is not newer.
+// The tree is searched in pieces by many goroutines: cold, each waits for the disk.
+//
+// One thing carries the bound itself and is still not in the base: the name of a snapshot that was taken in the same
+// transaction (see putBeside). So leaves of the bound's own transaction are searched too, for directories with such a name.
+func candidates(ctx context.Context, fd int, bound uint64, workers int) (*found, error) {
+	starts, err := pieces(fd)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]found, len(starts)-1)
+	var taken atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range workers {
+		group.Go(func() error {
+			s := search{ctx: ctx, cursor: btrfs.NewCursor(fd, make([]byte, 256<<10)), bound: bound}
+			for {
+				i := int(taken.Add(1)) - 1
+				if i >= len(parts) {
+					return nil
+				}
+				s.found = found{grown: map[uint64]uint64{}}
+				if err := s.piece(starts[i], starts[i+1]); err != nil {
+					return fmt.Errorf("searching for inodes newer than transaction %d: %w", bound, err)
+				}
+				parts[i] = s.found
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	all := &found{grown: map[uint64]uint64{}}
+	for _, p := range parts {
+		all.list = append(all.list, p.list...)
+		maps.Copy(all.grown, p.grown)
+	}
+	return all, all.complete(newTree(fd))
+}
+
+// complete looks up the directories of which only a name was seen.
+func (f *found) complete(t *tree) error {
+	for i, k := range f.list {
+		if k.Gen > 0 {
+			continue
+		}
+		info, _, err := t.Inode(k.Num)
+		if err != nil {
+			return err
+		}
+		f.list[i].Gen = info.Gen
+	}
+	return nil
+}
+
+// highest is the last number that an inode can have (BTRFS_LAST_FREE_OBJECTID).
+const highest = maxU64 - 256
+
+// pieces cuts the numbers that are in use into equal parts: each begins at one number of the list and ends before the next.
+func pieces(fd int) ([]uint64, error) {
+	const parts = 128
+	cursor := btrfs.NewCursor(fd, nil)
+	top := uint64(highest)
+	for top > 2*btrfs.FirstInode {
+		key := btrfs.Of(top/2, 0, 255)
+		key.MaxObjectID = highest
+		cursor.Seek(key, 1)
+		_, ok, err := cursor.Peek()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			break
+		}
+		top /= 2
+	}
+	step := max((top-btrfs.FirstInode)/parts, 1)
+	var starts []uint64
+	for at := uint64(btrfs.FirstInode); at < top && len(starts) < parts; at += step {
+		starts = append(starts, at)
+	}
+	return append(starts, highest+1), nil
+}
+
+// search is one goroutine that searches.
+type search struct {
+	found
+	ctx    context.Context
+	cursor *btrfs.Cursor
+	bound  uint64
+}
+
+// piece searches the inodes from one number up to before another.
+func (s *search) piece(from, to uint64) error {
+	s.cursor.Seek(btrfs.SearchKey{
+		MinObjectID: from, MaxObjectID: to - 1, MaxType: 255, MaxOffset: maxU64, MinTransid: s.bound, MaxTransid: maxU64,
+	}, 0)
+	for n := 0; ; n++ {
+		if n%4096 == 0 && s.ctx.Err() != nil {
+			return s.ctx.Err()
+		}
+		it, ok, err := s.cursor.Next()
+		if err != nil || !ok {
+			return err
+		}
+		switch it.Type {
+		case btrfs.InodeItemKey:
+			err = s.inode(it)
+		case btrfs.DirItemKey: // the same names come again, and in less places, as DirIndexKey items
+			const few = 64
+			err = s.cursor.SkipTo(it.ObjectID, btrfs.DirIndexKey, few)
+		case btrfs.DirIndexKey:
+			err = s.name(it)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *search) inode(it btrfs.Item) error {
+	inode, err := btrfs.DecodeInodeItem(it.Data)
+	if err == nil && inode.Transid > s.bound {
+		s.list = append(s.list, diff.Candidate{Num: it.ObjectID, Gen: inode.Generation, Type: inode.Mode & unix.S_IFMT})
+	}
+	return err
+}
+
+func (s *search) name(it btrfs.Item) error {
+	for data := it.Data; len(data) > 0; {
+		d, rest, err := btrfs.CutDirItem(data)
+		switch {
+		case err != nil:
+			return err
+		case putBeside(d, s.bound):
+			s.grown[it.ObjectID] = noProof
+			if n := len(s.list); n == 0 || s.list[n-1].Num != it.ObjectID {
+				s.list = append(s.list, diff.Candidate{Num: it.ObjectID, Type: unix.S_IFDIR}) // see complete
+			}
+		case d.Transid > s.bound && s.grown[it.ObjectID] != noProof:
+			s.grown[it.ObjectID] += 2 * uint64(len(d.Name))
+		}
+		data = rest
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package btrfsfeed
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	a "snapdiff/apply/applytest"
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/btrfs"
+)
+
+// large is a directory whose names fill several leaves.
+func large() (script []a.Change) {
+	script = append(script, a.Mkdir("d"), a.Mkdir("e"), a.Create("e/x", 9, 1))
+	for i := range 400 {
+		script = append(script, a.Create(fmt.Sprintf("d/name%03d", i), 0, 1))
+	}
+	return script
+}
+
+// TestLargeDirectories changes a few names among many in ways that may deceive: sums of lengths that come out even, places that are
+// used again. The model says whether the change set is right; read tells whether the directory had to be read whole.
+func TestLargeDirectories(t *testing.T) {
+	const long, longer = "d/abcdefghij", "d/abcdefghijklmnop"
+	for _, op := range []struct {
+		name       string
+		after      []a.Change
+		went, came int
+		read       bool
+	}{
+		{name: "mode", after: []a.Change{a.Chmod("d", 0o700)}},
+		{name: "came", after: []a.Change{a.Create("d/new", 9, 1)}, came: 1},
+		{name: "many came", after: []a.Change{a.Create(long, 9, 1), a.Mkdir(longer), a.Symlink("x", "d/l"), a.Rename("e/x", "d/x"), a.Link("d/name007", "d/y")},
+			went: 1, came: 5},
+		{name: "went", after: []a.Change{a.Remove("d/name200")}, went: 1, read: true},
+		{name: "as long", after: []a.Change{a.Remove("d/name200"), a.Create("d/eman002", 9, 1)}, went: 1, came: 1, read: true},
+		{name: "as long in sum", after: []a.Change{a.Remove("d/name200"), a.Remove("d/name201"), a.Create("d/abcd", 9, 1), a.Create(long, 9, 1)},
+			went: 2, came: 2, read: true},
+		{name: "went and came longer", after: []a.Change{a.Remove("d/name000"), a.Create(longer, 9, 1)}, went: 1, came: 1, read: true},
+		{name: "re-made", after: []a.Change{a.Remove("d/name200"), a.Create("d/name200", 9, 1)}, went: 1, came: 1, read: true},
+		{name: "came and went again", after: []a.Change{a.Create("d/new", 9, 1), a.Remove("d/new")}},
+		{name: "renamed", after: []a.Change{a.Rename("d/name200", "d/eman002")}, went: 1, came: 1, read: true},
+		{name: "renamed and back", after: []a.Change{a.Rename("d/name200", "d/new"), a.Rename("d/new", "d/name200")}, read: true},
+		{name: "renamed over", after: []a.Change{a.Rename("d/name200", "d/name201")}, went: 2, came: 1, read: true},
+		{name: "another renamed over", after: []a.Change{a.Rename("e/x", "d/name201")}, went: 2, came: 1, read: true},
+		{name: "exchanged", after: []a.Change{a.Exchange("d/name200", "d/name399")}, went: 2, came: 2, read: true},
+		{name: "exchanged with another directory's", after: []a.Change{a.Exchange("d/name200", "e/x")}, went: 2, came: 2, read: true},
+		{name: "links move", after: []a.Change{a.Link("d/name200", "d/link200"), a.Remove("d/name200")}, went: 1, came: 1, read: true},
+		{name: "link instead", after: []a.Change{a.Remove("d/name200"), a.Link("d/name201", "d/name200")}, went: 1, came: 1, read: true},
+		{name: "last place used again", after: []a.Change{a.Remove("d/name399"), a.Create("d/name400", 9, 1)}, went: 1, came: 1, read: true},
+		{name: "nested", after: []a.Change{a.NestedSubvolume("d/sub")}, came: 1},
+		{name: "all went", after: []a.Change{a.RemoveAll("d"), a.Mkdir("d")}, went: 401, came: 1},
+	} {
+		t.Run(op.name, func(t *testing.T) {
+			s := newSource(t)
+			a.Apply(t, s.path, large()...)
+			base := s.snapshot()
+			a.Apply(t, s.path, op.after...)
+			next := s.snapshot()
+			set := s.judge(base, next, diff.Options{})
+			if set.Unlinked.Len() != op.went || set.Linked.Len() != op.came {
+				t.Errorf("%d names went, %d came; want %d, %d", set.Unlinked.Len(), set.Linked.Len(), op.went, op.came)
+			}
+			if op.name != "all went" && provedWhole(t, base, next, s.path+"/d") == op.read {
+				t.Errorf("read whole: %v, want %v", !op.read, op.read)
+			}
+		})
+	}
+}
+
+// provedWhole tells whether the sizes prove that no name went from a directory.
+func provedWhole(t *testing.T, base, next, dir string) bool {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Stat(dir, &st))
+	info, err := btrfs.Info(base)
+	must(t, err)
+	var size [2]uint64
+	all := &found{}
+	for i, path := range []string{base, next} {
+		root, err := beneath.Open(path)
+		must(t, err)
+		defer root.Close()
+		n, err := newTree(root.FD()).inode(st.Ino)
+		must(t, err)
+		size[i] = n.item.Size
+		all, err = candidates(t.Context(), root.FD(), info.OTransid, 2)
+		must(t, err)
+	}
+	return all.grown[st.Ino] != noProof && size[1] == size[0]+all.grown[st.Ino]
+}
+
+// TestSnapshotBesideANameThatWent: the name of the base's own snapshot comes in without a newer transaction, as long as the one that
+// goes.
+func TestSnapshotBesideANameThatWent(t *testing.T) {
+	s := newSource(t)
+	a.Apply(t, s.path, large()...)
+	a.Apply(t, s.path, a.Mkdir("snaps"), a.Create("snaps/a", 9, 1), a.Sync(), a.SnapshotInto("snaps/1"), a.Remove("snaps/a"), a.SnapshotInto("snaps/2"))
+	set := s.judge(s.path+"/snaps/1", s.path+"/snaps/2", diff.Options{})
+	if set.Unlinked.Len() != 1 || set.Linked.Len() != 1 {
+		t.Errorf("%d names went, %d came; want 1, 1", set.Unlinked.Len(), set.Linked.Len())
+	}
+}
+
+// TestNeighbours: inodes that are read together, among directories and inodes that did not change, in every distance, with so many
+// xattrs, names and extents that they do not fit into one call.
+func TestNeighbours(t *testing.T) {
+	s := newSource(t)
+	var script, after []a.Change
+	for i := range 120 {
+		name := fmt.Sprintf("f%03d", i)
+		switch i % 5 {
+		case 0:
+			script = append(script, a.Mkdir(name), a.Create(name+"/x", 9, 1), a.Create(name+"/y", 9, 1))
+			after = append(after, a.Chmod(name, 0o700))
+			continue
+		case 1:
+			script = append(script, a.Create(name, 1500, i))
+		default:
+			script = append(script, a.Create(name, 99999, i))
+		}
+		if i%3 > 0 {
+			for j := range i {
+				script = append(script, a.SetXattr(name, fmt.Sprintf("user.%d", j), fmt.Sprintf("%01000d", i)), a.Link(name, fmt.Sprintf("%s-%d", name, j)))
+			}
+		}
+		if i%7 > 2 {
+			after = append(after, a.Write(name, 50, 9, i+1), a.SetXattr(name, "user.3", "new"))
+		}
+	}
+	a.Apply(t, s.path, script...)
+	base := s.snapshot()
+	a.Apply(t, s.path, after...)
+	s.judge(base, s.snapshot(), diff.Options{})
+}
+
+// TestManyExtents: a file whose extents fill many leaves, of which few changed.
+func TestManyExtents(t *testing.T) {
+	s := newSource(t)
+	f, err := os.Create(s.path + "/f")
+	must(t, err)
+	defer f.Close()
+	const count, apart = 3000, 16 << 10
+	for i := range int64(count) {
+		_, err := f.WriteAt([]byte(fmt.Sprint(i)), i*apart)
+		must(t, err)
+	}
+	a.Apply(t, s.path, a.Create("g", 9, 1))
+	base := s.snapshot()
+	for _, i := range []int64{0, 1234, 1235, count - 1} {
+		_, err := f.WriteAt([]byte("new"), i*apart+100)
+		must(t, err)
+	}
+	a.Apply(t, s.path, a.Write("g", 0, 9, 2))
+	set := s.judge(base, s.snapshot(), diff.Options{})
+	in, ok := set.Inodes.Get(diff.Inode{Paths: []string{"f"}})
+	if !ok || len(in.Ranges) != 4 {
+		t.Fatalf("%+v", in)
+	}
+	for _, r := range in.Ranges {
+		if r.Len > 4096 {
+			t.Errorf("range %+v", r)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package diff
+
+import (
+	"fmt"
+	"slices"
+)
+
+// inode decides whether a candidate is a change, and of what.
+func (w *worker) inode(num uint64) error {
+	next, ok, err := w.Next.Inode(num)
+	if err != nil || !ok {
+		return err
+	}
+	in := Inode{Key: Key{num, next.Gen}, Attr: next.Attr}
+	if in.Paths, err = w.next.paths(w.Next, num); err != nil || len(in.Paths) == 0 {
+		return err // deleted while open, or excluded: names that went have been followed
+	}
+	in.Attr.Nlink = uint32(len(in.Paths)) // the names that the mirror will have
+	base, ok, err := w.Base.Inode(num)
+	if err != nil {
+		return err
+	}
+	if ok && base.Gen == next.Gen && base.Type() == next.Type() {
+		if in.BasePaths, err = w.base.paths(w.Base, num); err != nil {
+			return err
+		}
+	}
+	if len(in.BasePaths) == 0 {
+		in.What = New
+	} else {
+		in.BaseAttr = base.Attr
+		in.BaseAttr.Nlink = uint32(len(in.BasePaths))
+		if slices.Equal(in.Paths, in.BasePaths) {
+			in.BasePaths = in.Paths // one copy in memory
+		}
+		if err := w.differences(base, next, &in); err != nil {
+			return err
+		}
+	}
+	if in.What != 0 {
+		w.mu.Lock()
+		w.set.Inodes.ReplaceOrInsert(in)
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+func (w *worker) differences(base, next Info, in *Inode) error {
+	b, n := in.BaseAttr, in.Attr
+	if b.Mode != n.Mode || b.UID != n.UID || b.GID != n.GID || b.MtimeSec != n.MtimeSec || b.MtimeNsec != n.MtimeNsec {
+		in.What |= Meta
+	}
+	if n.IsDir() && w.touched[in.Key.Ino] { // nobody writes to it any more
+		in.What |= Meta // a second change within one tick leaves the time as it was
+	}
+	bx, err := w.Base.Xattrs(in.Key.Ino)
+	if err != nil {
+		return err
+	}
+	nx, err := w.Next.Xattrs(in.Key.Ino)
+	if err != nil {
+		return err
+	}
+	if bx != nx {
+		in.What |= Xattrs
+	}
+	if !n.IsDir() && w.moved(in) {
+		in.What |= Links
+	}
+	if n.IsRegular() {
+		ranges, changed, err := w.Content(in.Key.Ino, base, next, in.BasePaths[0], in.Paths[0])
+		if err != nil {
+			return fmt.Errorf("comparing the contents of %q: %w", in.Paths[0], err)
+		}
+		if changed {
+			in.What |= Data
+			in.Ranges = ranges
+		}
+	}
+	if w.again[in.Key] {
+		in.What |= Meta | Xattrs
+		if !n.IsDir() {
+			in.What |= Data
+		}
+		in.Ranges = nil
+	}
+	return nil
+}
+
+// moved tells whether any name of the inode went or came. Comparing paths would not do: names may have gone and come while
+// directories changed places so that the paths are the old ones, and paths differ where only a directory above moved.
+func (c *comparer) moved(in *Inode) bool {
+	if len(in.Paths) != len(in.BasePaths) { // one may have come out of an exclusion
+		return true
+	}
+	for _, path := range in.BasePaths {
+		if n, ok := c.set.Unlinked.Get(Name{Path: path}); ok && n.Key == in.Key { // all names are known: nobody writes to it any more
+			return true
+		}
+	}
+	for _, path := range in.Paths {
+		if n, ok := c.set.Linked.Get(Name{Path: path}); ok && n.Key == in.Key {
+			return true
+		}
+	}
+	return false
+}
