@@ -31,6 +31,7 @@ type firstCopy struct {
 	next, mirror *beneath.Root
 	keys         func(path string, ino uint64) (diff.Key, error)
 	marks        copyMarks
+	index        bool // names are put into the link index
 	workers      int
 	step         func(name string) error
 	progress     func(files, bytes int64)
@@ -67,7 +68,8 @@ type copyBatch struct {
 // markedDir is a complete directory.
 type markedDir struct {
 	copyDir
-	key diff.Key
+	key   diff.Key
+	names []linkName // for the link index
 }
 
 // badEntry is a name that the mirror lacks, or has not with all its attributes.

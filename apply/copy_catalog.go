@@ -82,6 +82,11 @@ func (c catalogMarks) markDir(d markedDir) error {
 	if err != nil {
 		return err
 	}
+	for _, n := range d.names {
+		if err := addLink(c.conn, d.node, n.name, n.key); err != nil {
+			return err
+		}
+	}
 	return sqlitex.Execute(c.conn, `INSERT INTO copied(path) VALUES (?)`, &sqlitex.ExecOptions{Args: []any{[]byte(d.path)}})
 }
 

@@ -34,9 +34,10 @@ type openCopy struct {
 
 	failed atomic.Bool // a part was not done: the directory must not be completed
 
-	mu   sync.Mutex
-	kids []copyEntry // subdirectories
-	bad  []badEntry
+	mu    sync.Mutex
+	kids  []copyEntry // subdirectories
+	names []linkName  // of everything else, where the link index is wanted
+	bad   []badEntry
 }
 
 func (d *openCopy) close() {
@@ -143,14 +144,29 @@ func (f *firstCopy) copyEntries(ctx context.Context, d *openCopy, part []copyEnt
 		}
 		path := join(d.path, e.name)
 		st, err := f.copyEntry(d, e, path)
+		isDir := st.Ino == 0 && err == nil
 		if st.Ino == 0 {
 			st.Ino = e.ino
 		}
 		if err := f.addBad(d, path, st.Ino, err); err != nil {
 			return err
 		}
+		if f.index && !isDir {
+			f.addName(d, path, e.name, st.Ino)
+		}
 	}
 	return nil
+}
+
+// addName keeps a name for the link index, also one that could not be copied.
+func (f *firstCopy) addName(d *openCopy, path, name string, ino uint64) {
+	key, err := f.keys(path, ino)
+	if err != nil {
+		key = diff.Key{Ino: ino} // the names of a number are what counts
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.names = append(d.names, linkName{name, key})
 }
 
 // copyEntry copies one name.
@@ -260,7 +276,7 @@ func (f *firstCopy) completeDir(d *openCopy) error {
 		return err
 	}
 	f.counts.Dirs.Add(1)
-	f.complete(markedDir{*d.copyDir, d.key}, d.bad)
+	f.complete(markedDir{*d.copyDir, d.key, d.names}, d.bad)
 	f.queue.addDirs(&copyFrame{path: d.path, node: d.node, names: inInodeOrder(d.kids)})
 	return nil
 }

@@ -88,7 +88,7 @@ func (k *keeper) attempt(next snapshot.Mark, step func(string) error) (*apply.Re
 	_, cut, err := store.Last()
 	k.must(err)
 	if k.base.ID == "" {
-		return store.FirstCopy(ctx, apply.Copy{Next: to, Keys: btrfsfeed.Keys(to), Mark: next}, opts)
+		return store.FirstCopy(ctx, apply.Copy{Next: to, Keys: btrfsfeed.Keys(to), Mark: next, Links: true}, opts)
 	}
 	if cut != nil {
 		return store.Resume(ctx, *cut, to, opts)
@@ -97,7 +97,7 @@ func (k *keeper) attempt(next snapshot.Mark, step func(string) error) (*apply.Re
 	defer base.Close()
 	set, err := btrfsfeed.Diff(ctx, base, to, k.base.Trans, diff.Options{Exclude: []string{".snapdiff"}})
 	k.must(err)
-	return store.Apply(ctx, apply.Run{Changes: set, Base: base, Next: to, Mark: next, How: "native"}, opts)
+	return store.Apply(ctx, apply.Run{Changes: set, Base: base, Next: to, Mark: next, How: "native", Links: true}, opts)
 }
 
 // run takes a snapshot, brings the mirror to it and judges. limits gives the number of steps after which attempt number i
@@ -121,6 +121,7 @@ func (k *keeper) run(limits func(i int) int) *apply.Result {
 		}
 		k.Logf("run r%d, %d kills, %+v", result.Run, len(kills), result.Counts)
 		Judge(k, next.Path, filepath.Join(k.store, "tree"))
+		k.judgeLinks(next)
 		k.base = next
 		return result
 	}

@@ -22,6 +22,8 @@ type Copy struct {
 	// a diff.PlaceholderKey. Many workers call it at once.
 	Keys func(path string, ino uint64) (diff.Key, error)
 	Mark snapshot.Mark // of Next
+	// Links: the source needs the link index (see Store.Links).
+	Links bool
 }
 
 // FirstCopy copies a whole snapshot into the empty mirror and commits that as the first restore point. Cut off, cancelled or
@@ -32,7 +34,12 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 	if err != nil {
 		return nil, err
 	}
-	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, marks: catalogMarks{s.conn}, workers: opts.Workers, step: opts.Step, progress: opts.Progress}
+	if c.Links {
+		if err := s.beginLinks(); err != nil {
+			return nil, err
+		}
+	}
+	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, marks: catalogMarks{s.conn}, index: c.Links, workers: opts.Workers, step: opts.Step, progress: opts.Progress}
 	if err := f.run(ctx); err != nil {
 		return nil, fmt.Errorf("first copy: %w", err)
 	}
@@ -83,7 +90,7 @@ func (s *Store) copyAnother(run int64, mark snapshot.Mark) error {
 		return err
 	}
 	return s.transaction("begin the first copy anew", func() error {
-		for _, table := range []string{"nodes", "copied", "pending"} {
+		for _, table := range []string{"nodes", "copied", "pending", "links"} {
 			if err := s.exec(`DELETE FROM ` + table); err != nil {
 				return err
 			}

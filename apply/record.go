@@ -286,6 +286,9 @@ func (s *Store) commit(run int64, p *plan, problems []Problem, warnings []string
 	if err := s.commitFiles(p); err != nil {
 		return err
 	}
+	if err := s.commitLinks(p); err != nil {
+		return err
+	}
 	// Attach has put its own problems on the list already; here come those of Finish too.
 	if err := s.addPending(problems); err != nil {
 		return err

@@ -11,8 +11,11 @@ import (
 
 // rekey makes nodes and names fit the mirror as it is, with the keys that a full comparison found: every live node gets
 // its key, a directory without a node gets one (an adopted mirror has none at all), and what the mirror lacks loses its
-// place. Rows of earlier runs stay as they are.
-func (s *Store) rekey(keyOf func(path string) (diff.Key, error)) error {
+// place. Rows of earlier runs stay as they are. With links, the link index gets the names that the mirror has.
+func (s *Store) rekey(keyOf func(path string) (diff.Key, error), links bool) error {
+	if err := s.clearLinks(); err != nil {
+		return err
+	}
 	// Keys may swap: all leave first. What still has the number -1 in the end was not met.
 	if err := s.exec(`UPDATE nodes SET ino = -1, gen = id WHERE alive`); err != nil {
 		return err
@@ -21,7 +24,7 @@ func (s *Store) rekey(keyOf func(path string) (diff.Key, error)) error {
 	if err != nil {
 		return err
 	}
-	w := &rekeying{s: s, keyOf: keyOf, met: map[int64]bool{}}
+	w := &rekeying{s: s, keyOf: keyOf, links: links, met: map[int64]bool{}}
 	if err := w.revive(rootNode, ""); err != nil {
 		return err
 	}
@@ -38,6 +41,11 @@ func (s *Store) rekey(keyOf func(path string) (diff.Key, error)) error {
 	if err := s.setFileNames(w.files); err != nil {
 		return err
 	}
+	if links {
+		if err := s.beginLinks(); err != nil {
+			return err
+		}
+	}
 	if err := s.exec(`DELETE FROM names WHERE node IN (SELECT id FROM nodes WHERE alive AND ino = -1)`); err != nil {
 		return err
 	}
@@ -52,6 +60,7 @@ type rekeyDir struct {
 type rekeying struct {
 	s     *Store
 	keyOf func(path string) (diff.Key, error)
+	links bool
 	met   map[int64]bool // file nodes
 	files int64          // names of files
 }
@@ -76,6 +85,11 @@ func (w *rekeying) dir(d rekeyDir) (sub []rekeyDir, err error) {
 			return nil
 		}
 		w.files++
+		if w.links {
+			if err := w.link(d.node, name, path); err != nil {
+				return err
+			}
+		}
 		if node, ok := files[name]; ok {
 			delete(files, name)
 			return w.file(node, path)
@@ -118,6 +132,15 @@ func (w *rekeying) rows(dir int64) (dirs, files map[string]int64, err error) {
 		return nil
 	}, dir)
 	return dirs, files, err
+}
+
+// link puts a name of the mirror into the link index. If the snapshot has it not, it goes again with the same key.
+func (w *rekeying) link(dir int64, name, path string) error {
+	k, err := w.keyOf(path)
+	if err != nil {
+		return fmt.Errorf("finding %q again: %w", path, err)
+	}
+	return addLink(w.s.conn, dir, name, k)
 }
 
 // file gives a file's node its key; all its names have the same.

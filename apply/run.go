@@ -53,6 +53,8 @@ type Run struct {
 	How        string        // native, full
 	Reason     string        // why not native
 	ID         int64         // what ReserveRun gave, when no run has begun since; 0 takes the next
+	// Links: the source needs the link index; a full comparison makes it anew. (One that is there is always kept.)
+	Links bool
 	// Rekey gives, after a full comparison, the key that an inode of the mirror has in the change set.
 	Rekey func(path string) (diff.Key, error)
 }
@@ -72,9 +74,12 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 	var id int64
 	err := s.transaction("record the run", func() error {
 		if run.Rekey != nil {
-			if err := errors.Join(s.rekey(run.Rekey), s.clearNeedsFull()); err != nil {
+			if err := errors.Join(s.rekey(run.Rekey, run.Links), s.clearNeedsFull()); err != nil {
 				return err
 			}
+		}
+		if err := s.recordLinks(run.Changes); err != nil {
+			return err
 		}
 		var err error
 		if id, err = s.newRun(run.ID, Recorded, run.How, run.Reason, run.BaseMark, run.Mark); err != nil {
