@@ -11,12 +11,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// PathsOptions of Comparison.Paths.
+type PathsOptions struct {
+	// Dirs lists the directory of each path too, where it would not be listed: to extract into it what tar has moves its time.
+	Dirs bool
+	// Searching, when set, is called before other names of so many files are looked for in all directories of the mirror.
+	Searching func(files int)
+}
+
 // Paths hands over every path of the newer restore point that a copy of the older one needs, a directory before what is in it:
 // all that changed, all that is below a moved directory, the directories that names came to or went from (to make the change
 // in a copy moves their times), and of a file with several names all of them. Other names of hard-linked files below moved
-// directories come last; searching is called before they are looked for, which reads all directories of the mirror.
-func (c *Comparison) Paths(ctx context.Context, searching func(files int), yield func(path string) error) error {
-	return c.files(ctx, searching, func(path string, _ *ViewFile) error { return yield(path) })
+// directories come last.
+func (c *Comparison) Paths(ctx context.Context, o PathsOptions, yield func(path string) error) error {
+	each := func(path string, _ *ViewFile) error { return yield(path) }
+	if o.Dirs {
+		each = withDirs(each)
+	}
+	return c.files(ctx, o.Searching, each)
+}
+
+// withDirs makes of yield one that hands over the directory of each path first, if it was not among the paths before. The
+// paths come in the order of a walk, or else some directories come twice.
+func withDirs(yield func(path string, f *ViewFile) error) func(path string, f *ViewFile) error {
+	var above []string // what came last, and the directories above it that came
+	return func(path string, f *ViewFile) error {
+		if path == "" {
+			above = []string{""}
+			return yield(path, f)
+		}
+		dir, _ := split(path)
+		for n := len(above); n > 0 && above[n-1] != dir && above[n-1] != "" && !isBelow(dir, above[n-1]); n-- {
+			above = above[:n-1]
+		}
+		if n := len(above); n == 0 || above[n-1] != dir {
+			if err := yield(dir, nil); err != nil {
+				return err
+			}
+			above = append(above, dir)
+		}
+		above = append(above, path)
+		return yield(path, f)
+	}
 }
 
 // files is Paths with the file where it is known.
@@ -45,6 +81,9 @@ func (c *Comparison) files(ctx context.Context, searching func(files int), yield
 	}
 	return w.otherNames(ctx, searching)
 }
+
+// IsBelow tells whether path is dir or below it; "" is the top directory.
+func IsBelow(path, dir string) bool { return dir == "" || path == dir || isBelow(path, dir) }
 
 func isBelow(path, dir string) bool {
 	return len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
@@ -131,7 +170,9 @@ func (w *changedFiles) otherNames(ctx context.Context, searching func(files int)
 	if len(w.links) == 0 {
 		return nil
 	}
-	searching(len(w.links))
+	if searching != nil {
+		searching(len(w.links))
+	}
 	return w.search(ctx, rootNode)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -45,6 +46,9 @@ func TestCompareRestorePoints(t *testing.T) {
 	last := k.taken
 	for _, p := range [][2]int{{1, 2}, {2, 3}, {3, 4}, {last - 1, last}, {1, last}, {2, last - 1}, {last, last}} {
 		k.judgeComparison(marks, p[0], p[1], Soak() || p[0] == 1 && p[1] == last || p[0] == 2)
+	}
+	for _, run := range []int{1, 2, last - 1, last} {
+		k.judgeTar(run, marks[run].Path)
 	}
 }
 
@@ -142,26 +146,70 @@ func pathsIn(t testing.TB, top string) map[string]bool {
 	return paths
 }
 
-// judgeCopy brings a copy of the older snapshot up to date with rm and rsync, from lists, and judges it by the newer one.
-func (k *keeper) judgeCopy(c *apply.Comparison, from, to string) {
+// copying is a copy of a snapshot in which programs are run.
+type copying struct {
+	*keeper
+	dir string
+}
+
+// copyOf makes a copy; "" makes an empty one.
+func (k *keeper) copyOf(snap string) copying {
 	k.Helper()
-	copied := filepath.Join(filepath.Dir(k.store), "copied")
-	shell := func(in string, command string, args ...string) {
-		k.Helper()
-		cmd := exec.Command(command, args...)
-		cmd.Dir, cmd.Stdin = copied, strings.NewReader(in)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			k.Fatalf("%s %q: %v\n%s", command, args, err, out)
+	c := copying{k, filepath.Join(filepath.Dir(k.store), "copied")}
+	k.must(os.Mkdir(c.dir, 0o700))
+	if snap != "" {
+		c.exec("", "rsync", "-aHAXS", "--filter=-x btrfs.*", "--filter=-x trusted.SGI_ACL_*", "--exclude=/.snapdiff", snap+"/", ".")
+	}
+	return c
+}
+
+func (c copying) exec(in string, command string, args ...string) {
+	c.Helper()
+	cmd := exec.Command(command, args...)
+	cmd.Dir, cmd.Stdin = c.dir, strings.NewReader(in)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		c.Fatalf("%s %q: %v\n%s", command, args, err, out)
+	}
+}
+
+// extract pipes an archive into GNU tar. What archives cannot hold is given back.
+func (c copying) extract(archive func(w io.Writer, o apply.TarOptions) error) (skipped map[string]bool) {
+	c.Helper()
+	skipped = map[string]bool{}
+	r, w := io.Pipe()
+	go func() {
+		w.CloseWithError(archive(w, apply.TarOptions{Skipped: func(path string) { skipped[path] = true }}))
+	}()
+	cmd := exec.Command("tar", "-x", "-p", "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "--warning=no-timestamp")
+	cmd.Dir, cmd.Stdin = c.dir, r
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		c.Fatalf("tar: %v\n%s", err, out)
+	}
+	return skipped
+}
+
+// judge compares the copy with a snapshot and removes it.
+func (c copying) judge(snap, how string, fine func(line string) bool) {
+	c.Helper()
+	lines, err := Differences(snap, c.dir)
+	c.must(err)
+	for _, line := range lines {
+		if !fine(line) {
+			c.Errorf("%s: %s", how, line)
 		}
 	}
-	k.must(os.Mkdir(copied, 0o700))
-	defer os.RemoveAll(copied)
-	shell("", "rsync", "-aHAX", "--filter=-x btrfs.*", "--filter=-x trusted.SGI_ACL_*", "--exclude=/.snapdiff", from+"/", ".")
+	c.must(os.RemoveAll(c.dir))
+}
+
+// judgeCopy brings copies of the older snapshot up to date with rm and rsync from lists, and with an archive, and judges them by the
+// newer one.
+func (k *keeper) judgeCopy(c *apply.Comparison, from, to string) {
+	k.Helper()
+	ctx := context.Background()
 	var gone, changed bytes.Buffer
-	k.must(c.Deleted(context.Background(), func(path string) error { gone.WriteString(path + "\x00"); return nil }))
-	nobody := func(int) {}
+	k.must(c.Deleted(ctx, func(path string) error { gone.WriteString(path + "\x00"); return nil }))
 	met := map[string]bool{}
-	k.must(c.Paths(context.Background(), nobody, func(path string) error {
+	k.must(c.Paths(ctx, apply.PathsOptions{}, func(path string) error {
 		if met[path] {
 			k.Errorf("%q is listed twice", path)
 		}
@@ -169,13 +217,35 @@ func (k *keeper) judgeCopy(c *apply.Comparison, from, to string) {
 		changed.WriteString("./" + path + "\x00")
 		return nil
 	}))
-	shell(gone.String(), "xargs", "-0", "rm", "-rf", "--")
-	shell(changed.String(), "rsync", "-aHAX", "--filter=-x btrfs.*", "--filter=-x trusted.SGI_ACL_*", "--ignore-times", "--modify-window=-1", "--force", "--from0", "--files-from=-", to+"/", ".")
-	lines, err := Differences(to, copied)
-	k.must(err)
-	for _, line := range lines {
-		if !strings.Contains(line, ": holes is") { // rsync fills or makes them as it likes
-			k.Errorf("copied: %s", line)
+	copied := k.copyOf(from)
+	copied.exec(gone.String(), "xargs", "-0", "rm", "-rf", "--")
+	copied.exec(changed.String(), "rsync", "-aHAX", "--filter=-x btrfs.*", "--filter=-x trusted.SGI_ACL_*", "--ignore-times", "--modify-window=-1",
+		"--force", "--from0", "--files-from=-", to+"/", ".")
+	copied.judge(to, "copied by rsync", func(line string) bool { return strings.Contains(line, ": holes is") }) // rsync fills or makes them as it likes
+
+	copied = k.copyOf(from)
+	copied.exec(gone.String(), "xargs", "-0", "rm", "-rf", "--")
+	skipped := copied.extract(func(w io.Writer, o apply.TarOptions) error { return c.Tar(ctx, w, "", o) })
+	copied.judge(to, "copied by tar --since", func(line string) bool { return strings.Contains(line, ": holes is") || isSkipped(skipped, line) })
+}
+
+func isSkipped(skipped map[string]bool, line string) bool {
+	for path := range skipped {
+		if line == fmt.Sprintf("%q: missing", path) {
+			return true
 		}
 	}
+	return false
+}
+
+// judgeTar extracts an archive of a whole restore point and judges it.
+func (k *keeper) judgeTar(run int, snap string) {
+	k.Helper()
+	k.Logf("archive of r%d", run)
+	v, err := apply.OpenView(k.store, "", int64(run))
+	k.must(err)
+	defer v.Close()
+	copied := k.copyOf("")
+	skipped := copied.extract(func(w io.Writer, o apply.TarOptions) error { return v.Tar(context.Background(), w, "", o) })
+	copied.judge(snap, fmt.Sprintf("archive of r%d", run), func(line string) bool { return isSkipped(skipped, line) })
 }

@@ -79,3 +79,25 @@ func TestChangesOfSet(t *testing.T) {
 		t.Errorf("an error on the way gives %v", err)
 	}
 }
+
+func TestPathsWithTheirDirectories(t *testing.T) {
+	for paths, want := range map[string]string{
+		"d/e/f d/e/g d/h i a/b": "d/e d/e/f d/e/g d d/h . i a a/b",
+		". d d/e d/e/f":         ". d d/e d/e/f",
+	} {
+		var got []string
+		yield := withDirs(func(path string, _ *ViewFile) error {
+			if path == "" {
+				path = "."
+			}
+			got = append(got, path)
+			return nil
+		})
+		for path := range strings.SplitSeq(paths, " ") {
+			check(t, yield(strings.TrimPrefix(path, "."), nil))
+		}
+		if g := strings.Join(got, " "); g != want {
+			t.Errorf("%s: got %s, want %s", paths, g, want)
+		}
+	}
+}

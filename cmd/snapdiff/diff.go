@@ -18,6 +18,11 @@ import (
 	"snapdiff/cmd/snapdiff/output"
 )
 
+// exportCommands are the commands that say what the store knows.
+func (a *app) exportCommands() []*cobra.Command {
+	return []*cobra.Command{newDiffCommand(a), newTarCommand(a)}
+}
+
 // diffOptions are the flags of diff.
 type diffOptions struct {
 	job, format, absolute, rejects string
@@ -88,7 +93,9 @@ func (a *app) diff(cmd *cobra.Command, o diffOptions, args []string) (err error)
 	case format == changes.Deleted:
 		err = c.Deleted(cmd.Context(), p.Path)
 	case format.ListsPaths():
-		err = c.Paths(cmd.Context(), sayLinkSearch(cmd.ErrOrStderr()), p.Path)
+		paths := format.Paths()
+		paths.Searching = sayLinkSearch(cmd.ErrOrStderr())
+		err = c.Paths(cmd.Context(), paths, p.Path)
 	default:
 		err = c.Changes(p.Change)
 	}

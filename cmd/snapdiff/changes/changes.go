@@ -24,7 +24,7 @@ const (
 	Null    Format = "null"    // every path to copy, each ended by a NUL
 	Lines   Format = "lines"   // the same, each ended by a newline; names with a control character go to Options.Rejects
 	Rsync   Format = "rsync"   // the same, for rsync --from0 --files-from=-
-	Tar     Format = "tar"     // the same and the directories that hold them (extracting moves their times), for tar --null --no-recursion -T -
+	Tar     Format = "tar"     // the same and the directories that hold them, for tar --null --no-recursion -T -
 	Deleted Format = "deleted" // every path that went, what is in a directory before it, each ended by a NUL
 )
 
@@ -43,6 +43,9 @@ func ParseFormat(name string) (Format, error) {
 	return "", fmt.Errorf("no format %q; there are: %s", name, strings.Join(names, ", "))
 }
 
+// Paths are what is to be listed in the format.
+func (f Format) Paths() apply.PathsOptions { return apply.PathsOptions{Dirs: f == Tar} }
+
 // ListsPaths tells the formats that are lists of paths (Printer.Path); the others show changes (Printer.Change).
 func (f Format) ListsPaths() bool { return f != Human && f != JSON }
 
@@ -60,9 +63,8 @@ type Printer struct {
 	o        Options
 	w        *bufio.Writer
 	rejected int
-	first    string   // of what was rejected
-	root     bool     // Rsync: the top directory itself is still to be written
-	above    []string // Tar: what was written last, and the directories above it that were written
+	first    string // of what was rejected
+	root     bool   // Rsync: the top directory itself is still to be written
 }
 
 // New makes a printer.
@@ -193,40 +195,8 @@ func reasons(why apply.Reason) []string {
 	return words
 }
 
-// Path writes one path, in the formats that list paths. What is in a directory comes after it.
+// Path writes one path, in the formats that list paths.
 func (p *Printer) Path(path string) error {
-	if p.o.Format == Tar {
-		return p.tarPath(path)
-	}
-	return p.path(path)
-}
-
-// tarPath writes a path, and before it the directory that holds it where that is on no list: to extract what is in it moves its
-// time.
-func (p *Printer) tarPath(path string) error {
-	if path == "" {
-		p.above = []string{""}
-		return p.path("")
-	}
-	dir := path[:max(strings.LastIndexByte(path, '/'), 0)]
-	for len(p.above) > 0 {
-		last := p.above[len(p.above)-1]
-		if last == dir || last == "" || strings.HasPrefix(dir, last+"/") {
-			break
-		}
-		p.above = p.above[:len(p.above)-1]
-	}
-	if n := len(p.above); n == 0 || p.above[n-1] != dir {
-		if err := p.path(dir); err != nil {
-			return err
-		}
-		p.above = append(p.above, dir)
-	}
-	p.above = append(p.above, path)
-	return p.path(path)
-}
-
-func (p *Printer) path(path string) error {
 	end := byte(0)
 	switch p.o.Format {
 	case Rsync:

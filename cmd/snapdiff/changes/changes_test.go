@@ -68,8 +68,6 @@ func TestListsPaths(t *testing.T) {
 	}{
 		{Options{Format: Null}, "_ a #b", ".\x00a\x00#b\x00"},
 		{Options{Format: Tar}, "_ a", ".\x00a\x00"},
-		{Options{Format: Tar}, "d/e/f d/e/g d/h i a/b", "d/e\x00d/e/f\x00d/e/g\x00d\x00d/h\x00.\x00i\x00a\x00a/b\x00"},
-		{Options{Format: Tar}, "d d/e d/e/f", ".\x00d\x00d/e\x00d/e/f\x00"},
 		{Options{Format: Deleted}, "d/a d", "d/a\x00d\x00"},
 		{Options{Format: Rsync}, "_ a #b", "./a\x00./#b\x00"},
 		{Options{Format: Rsync}, "_", "./\x00"},

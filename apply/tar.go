@@ -1,0 +1,286 @@
+package apply
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// TarOptions of an archive.
+type TarOptions struct {
+	// Skipped, when set, is told what an archive cannot hold: sockets.
+	Skipped func(path string)
+	// Searching is as in Comparison.Paths.
+	Searching func(files int)
+}
+
+// Tar writes the file or subtree at path of the view, "" for all, to w as a pax archive with all that counts as equal: contents, holes,
+// hard links, owner, mode, times to the nanosecond, extended attributes and ACLs. Names are relative to the source's top directory,
+// which itself is "./". Without an error the archive is complete. Memory grows with the files that have several names, not
+// with the tree.
+func (v *View) Tar(ctx context.Context, w io.Writer, path string, o TarOptions) error {
+	f, err := v.Lookup(path)
+	if err != nil {
+		return err
+	}
+	t := newArchive(v, w, o)
+	if err := t.tree(ctx, f, path); err != nil {
+		return err
+	}
+	return t.close()
+}
+
+// Tar writes what a copy of the older restore point needs to become the newer one (see Paths, with the directories that hold
+// it) to w as View.Tar does: only what is at path or below.
+func (c *Comparison) Tar(ctx context.Context, w io.Writer, path string, o TarOptions) error {
+	t := newArchive(c.view, w, o)
+	err := c.files(ctx, o.Searching, withDirs(func(at string, f *ViewFile) error {
+		if !IsBelow(at, path) {
+			return nil
+		}
+		if f == nil {
+			found, err := c.view.Lookup(at)
+			if err != nil {
+				return err
+			}
+			f = &found
+		}
+		return t.file(*f, at)
+	}))
+	if err != nil {
+		return err
+	}
+	return t.close()
+}
+
+// archive is an archive being written.
+type archive struct {
+	view  *View
+	w     *bufio.Writer
+	o     TarOptions
+	links map[uint64]*restoredLink
+}
+
+func newArchive(v *View, w io.Writer, o TarOptions) *archive {
+	return &archive{view: v, w: bufio.NewWriterSize(w, copyBuffer), o: o, links: make(map[uint64]*restoredLink)}
+}
+
+// close ends the archive: two empty blocks.
+func (t *archive) close() error {
+	if _, err := t.w.WriteString(strings.Repeat("\x00", 2*paxBlock)); err != nil {
+		return err
+	}
+	return t.w.Flush()
+}
+
+func (t *archive) tree(ctx context.Context, f ViewFile, path string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := t.file(f, path); err != nil || f.Type != unix.S_IFDIR {
+		return err
+	}
+	files, err := t.view.ReadDir(f)
+	if err != nil {
+		return err
+	}
+	for _, child := range files {
+		if err := t.tree(ctx, child, join(path, child.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file writes one entry.
+func (t *archive) file(f ViewFile, path string) error {
+	if f.Type == unix.S_IFSOCK {
+		if t.o.Skipped != nil {
+			t.o.Skipped(path)
+		}
+		return nil
+	}
+	attr, err := t.view.Lstat(f)
+	if err != nil {
+		return err
+	}
+	e := paxEntry{name: path, mode: attr.Mode & 0o7777, uid: attr.UID, gid: attr.GID, mtime: attr.MtimeSec, nsec: attr.MtimeNsec}
+	if first := t.linked(attr, path); first != "" {
+		e.kind, e.link = paxLink, first
+		return tarError(path, e.writeHeader(t.w))
+	}
+	if e.records, err = t.xattrs(f); err != nil {
+		return tarError(path, err)
+	}
+	switch f.Type {
+	case unix.S_IFREG:
+		return tarError(path, t.regular(f, &e))
+	case unix.S_IFDIR:
+		if e.kind, e.name = paxDir, path+"/"; path == "" {
+			e.name = "./"
+		}
+	case unix.S_IFLNK:
+		e.kind = paxSymlink
+		if e.link, err = t.view.Readlink(f); err != nil {
+			return err
+		}
+	case unix.S_IFIFO:
+		e.kind = paxFifo
+	default:
+		if e.kind = paxChar; f.Type == unix.S_IFBLK {
+			e.kind = paxBlockDev
+		}
+		e.major, e.minor = unix.Major(attr.Rdev), unix.Minor(attr.Rdev)
+	}
+	return tarError(path, e.writeHeader(t.w))
+}
+
+func tarError(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("archive %q: %w", path, err)
+}
+
+// linked gives the name that the archive has already of a file with several; "" when this is the first.
+func (t *archive) linked(attr ViewAttr, path string) string {
+	if attr.IsDir() || attr.Nlink < 2 {
+		return ""
+	}
+	first := t.links[attr.Ino]
+	if first == nil {
+		t.links[attr.Ino] = &restoredLink{path, attr.Nlink - 1}
+		return ""
+	}
+	if first.left--; first.left == 0 {
+		delete(t.links, attr.Ino)
+	}
+	return first.path
+}
+
+// xattrs gives the records of the extended attributes. ACLs are text, as all of tar, bsdtar and star want them.
+func (t *archive) xattrs(f ViewFile) (records []paxRecord, err error) {
+	list, err := t.view.Xattrs(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range list {
+		r := paxRecord{"SCHILY.xattr." + paxKey(x.Name), string(x.Value)}
+		switch x.Name {
+		case "system.posix_acl_access":
+			r.key = "SCHILY.acl.access"
+			r.value, err = aclText(x.Value)
+		case "system.posix_acl_default":
+			r.key = "SCHILY.acl.default"
+			r.value, err = aclText(x.Value)
+		}
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+// segment is a part of a file that is no hole.
+type segment struct{ off, size int64 }
+
+// regular writes a regular file; one with holes in GNU's sparse format 1.0: before the data comes a map of it, decimal numbers
+// on lines of their own, in whole blocks: how many parts, then offset and size of each.
+func (t *archive) regular(f ViewFile, e *paxEntry) error {
+	in, err := t.view.Open(f)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	parts, err := segments(in, st.Size())
+	if err != nil {
+		return err
+	}
+	e.kind, e.size = paxRegular, st.Size()
+	sparse := ""
+	if st.Size() > 0 && (len(parts) != 1 || parts[0].size != st.Size()) {
+		sparse = e.makeSparse(parts)
+	}
+	if err := e.writeHeader(t.w); err != nil {
+		return err
+	}
+	if _, err := t.w.WriteString(sparse); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if _, err := io.CopyN(t.w, io.NewSectionReader(in, p.off, p.size), p.size); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	_, err = t.w.WriteString(padding(e.size))
+	return err
+}
+
+// segments finds the parts of a file that are no holes.
+func segments(in *os.File, size int64) (parts []segment, err error) {
+	for at := int64(0); at < size; {
+		from, err := unix.Seek(int(in.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // only a hole is left
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look for holes: %w", err)
+		}
+		to, err := unix.Seek(int(in.Fd()), from, unix.SEEK_HOLE)
+		if err != nil {
+			return nil, fmt.Errorf("look for holes: %w", err)
+		}
+		if from < size {
+			parts = append(parts, segment{from, min(to, size) - from})
+		}
+		at = to
+	}
+	return parts, nil
+}
+
+// makeSparse turns the entry of a file into that of a sparse one and gives the map.
+func (e *paxEntry) makeSparse(parts []segment) (sparse string) {
+	size, data := e.size, int64(0)
+	var b strings.Builder
+	number := func(n int64) { b.WriteString(strconv.FormatInt(n, 10) + "\n") }
+	last := segment{}
+	if len(parts) > 0 {
+		last = parts[len(parts)-1]
+	}
+	ends := last.off+last.size == size
+	if n := int64(len(parts)); ends {
+		number(n)
+	} else {
+		number(n + 1)
+	}
+	for _, p := range parts {
+		number(p.off)
+		number(p.size)
+		data += p.size
+	}
+	if !ends { // an empty part at the end says where that is
+		number(size)
+		number(0)
+	}
+	sparse = b.String() + padding(int64(b.Len()))
+	e.records = append(e.records, paxRecord{"GNU.sparse.major", "1"}, paxRecord{"GNU.sparse.minor", "0"},
+		paxRecord{"GNU.sparse.name", e.name}, paxRecord{"GNU.sparse.realsize", strconv.FormatInt(size, 10)})
+	e.name = "GNUSparseFile.0/" + lastName(e.name) // what a program that does not know the format calls it
+	e.size = int64(len(sparse)) + data
+	return sparse
+}
