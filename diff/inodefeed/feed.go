@@ -1,0 +1,168 @@
+// Package inodefeed finds the inodes that changed between two snapshots of a block device with ext4 or XFS on it, and lets
+// diff work out the change set.
+//
+// It is told which blocks of the device may differ. They are cut against the inode tables of ext4 or the inode chunks of
+// XFS, on both devices, and the inodes that lie there are compared byte by byte: those that differ are the candidates.
+// Nothing else is parsed: names, extended attributes and contents come from the two snapshots mounted read-only. Where
+// the filesystem has anything that is not known here, the answer is diff.ErrNotNative, never a guess.
+package inodefeed
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/lvm"
+)
+
+// Side is one of two snapshots of a device.
+type Side struct {
+	// Device is the snapshot itself, Size bytes long. It must not change.
+	Device io.ReaderAt
+	Size   int64
+	// Root is the filesystem on it, mounted read-only.
+	Root *beneath.Root
+	// Carried is of use in a base only: what Carry gave for this snapshot.
+	Carried []diff.Key
+}
+
+// Diff gives the change set between two snapshots. changed are the parts of the device that may differ, up to the end of the
+// smaller one; what lies behind that end is taken as changed. links knows the names in the base.
+//
+// diff.ErrNotNative says that only a full comparison can be trusted, and why; ErrRecovery that nothing can be.
+func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+	f, err := newFeed(base, next, changed)
+	if err != nil {
+		return nil, err
+	}
+	nums, dirs, err := f.candidates(ctx, base.Carried)
+	if err != nil {
+		return nil, fmt.Errorf("comparing the inodes of two snapshots: %w", err)
+	}
+	bt, nt, err := diff.Linked(ctx, f.base, f.next, links, dirs)
+	if err != nil {
+		return nil, fmt.Errorf("finding the names in a snapshot: %w", err)
+	}
+	set, err := diff.Compare(ctx, bt, nt, f.contents().compare, nums, opts)
+	if err != nil {
+		return nil, fmt.Errorf("comparing two snapshots: %w", err)
+	}
+	return set, nil
+}
+
+// feed is what one Diff works with.
+type feed struct {
+	base, next *tree
+	changed    lvm.Blocks // of the new snapshot, also where the base had ended
+}
+
+func newFeed(base, next Side, changed lvm.Blocks) (*feed, error) {
+	bt, err := newTree(base)
+	if err != nil {
+		return nil, fmt.Errorf("reading the base snapshot: %w", err)
+	}
+	nt, err := newTree(next)
+	if err != nil {
+		return nil, fmt.Errorf("reading the new snapshot: %w", err)
+	}
+	if why := nt.fs.incomparable(bt.fs); why != "" {
+		return nil, notNative("%s", why)
+	}
+	grown := lvm.Block{Off: base.Size, Len: next.Size - base.Size} // empty where it did not grow
+	return &feed{bt, nt, lvm.NewBlocks(append(changed[:len(changed):len(changed)], grown), next.Size)}, nil
+}
+
+// candidates are the inodes in use in the new snapshot whose bytes are not those of the base; dirs are the directories among
+// them. carried are more that may have changed.
+func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs []uint64, err error) {
+	add := func(num uint64, raw []byte) error {
+		i, err := f.next.fs.decode(raw)
+		if err != nil {
+			return fmt.Errorf("inode %d: %w", num, err)
+		}
+		nums = append(nums, num)
+		if i.IsDir() {
+			dirs = append(dirs, num)
+		}
+		return nil
+	}
+	var b, n []byte // copies
+	err = f.next.fs.scan(ctx, f.changed, func(num uint64) error {
+		raw, err := f.next.fs.raw(num)
+		if err != nil {
+			return err
+		}
+		n = append(n[:0], raw...)
+		if raw, err = f.base.fs.raw(num); err != nil {
+			return err
+		}
+		b = append(b[:0], raw...)
+		f.next.fs.mask(n)
+		if len(b) > 0 {
+			f.base.fs.mask(b)
+		}
+		if bytes.Equal(b, n) {
+			return nil
+		}
+		return add(num, n)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, k := range carried {
+		raw, err := f.next.fs.raw(k.Ino)
+		if err == nil && raw != nil {
+			err = add(k.Ino, raw)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return nums, dirs, nil
+}
+
+// tree is a diff.Tree of one snapshot: fields of inodes from the device, all else from the mount.
+type tree struct {
+	*diff.Mounted
+	root *beneath.Root
+	fs   filesystem
+}
+
+func newTree(s Side) (*tree, error) {
+	fs, err := open(s)
+	if err != nil {
+		return nil, err
+	}
+	t := &tree{root: s.Root, fs: fs}
+	t.Mounted, err = diff.NewMounted(s.Root, t.generation)
+	if err == nil && t.Mounted.Root() != fs.root() {
+		err = notNative("inode %d is mounted at %s, the top directory is inode %d", t.Mounted.Root(), s.Root.Path(), fs.root())
+	}
+	return t, err
+}
+
+func (t *tree) generation(_ string, st *unix.Stat_t) (uint64, error) {
+	i, ok, err := t.Inode(st.Ino)
+	if err == nil && !ok {
+		err = fmt.Errorf("inode %d is not on the device", st.Ino)
+	}
+	return i.Gen, err
+}
+
+// Inode implements diff.Tree.
+func (t *tree) Inode(num uint64) (diff.Info, bool, error) {
+	raw, err := t.fs.raw(num)
+	if err != nil || raw == nil {
+		return diff.Info{}, false, err
+	}
+	i, err := t.fs.decode(raw)
+	if err != nil {
+		err = fmt.Errorf("inode %d: %w", num, err)
+	}
+	return i.Info, err == nil, err
+}

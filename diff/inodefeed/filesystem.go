@@ -1,0 +1,64 @@
+package inodefeed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/lvm"
+)
+
+// filesystem reads the inodes of one snapshot from its device. It must not be used by several goroutines at once.
+type filesystem interface {
+	// root is the number of the top directory.
+	root() uint64
+	// raw gives the bytes of an inode, nil when none is in use under this number. They are valid until the next call.
+	raw(num uint64) ([]byte, error)
+	// decode reads what raw gave.
+	decode(raw []byte) (inode, error)
+	// mask wipes, in a copy of what raw gave, the fields that differ between equal inodes: time of last access, checksums.
+	mask(raw []byte)
+	// scan calls yield with the number of every inode in use that lies in the blocks, and stops at its first error.
+	scan(ctx context.Context, blocks lvm.Blocks, yield func(num uint64) error) error
+	// incomparable tells why the inodes of a base cannot be compared with these one by one; "" when they can.
+	incomparable(base filesystem) string
+}
+
+// inode is what the device tells of an inode.
+type inode struct {
+	diff.Info
+	ctimeSec  int64
+	ctimeNsec int32
+	// coarse: the times have no fractions of a second.
+	coarse bool
+}
+
+// ErrRecovery says that the journal of a snapshot was not written back: what its blocks show is older than what the
+// source's users saw. Neither a native nor a full comparison can be trusted.
+var ErrRecovery = errors.New("the snapshot's journal must be replayed first")
+
+// notNative is an error that leads to a full comparison, with the reason.
+func notNative(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, diff.ErrNotNative)...)
+}
+
+// open tells what filesystem is on a device.
+func open(s Side) (filesystem, error) {
+	dev := newDevice(s.Device, s.Size, window)
+	head, err := dev.bytes(0, ext4SuperOffset+ext4SuperSize)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case isExt4(head[ext4SuperOffset:]):
+		return openExt4(dev)
+	case isXFS(head):
+		return openXFS(dev)
+	default:
+		return nil, notNative("there is no filesystem on the device whose inodes can be read")
+	}
+}
+
+// window is how many bytes of a device are read at a time where inodes are read one after another.
+const window = 16 << 10
