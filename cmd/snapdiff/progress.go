@@ -30,7 +30,7 @@ func (p *progressBar) show(now job.Progress) {
 			progressbar.OptionSetWidth(20), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetPredictTime(total > 0), progressbar.OptionSetElapsedTime(true), progressbar.OptionFullWidth())
 	}
-	p.bar.Describe(fmt.Sprintf("%s: %s files", p.job, output.Count(now.Files)))
+	p.bar.Describe(fmt.Sprintf("%s: %s files, %s", p.job, output.Count(now.Files), output.Size(now.Bytes)))
 	bytes := now.Bytes
 	if now.Total > 0 {
 		bytes = min(bytes, now.Total-1) // the end is said by close

@@ -22,7 +22,7 @@ func TestRunOptions(t *testing.T) {
 	fs := applytest.Mount(t, applytest.Btrfs)
 	for name, test := range map[string]func(*jobBench){
 		"held": heldRun, "heldAgain": heldAgain, "replacedIsNotDeleted": replacedIsNotDeleted, "dryRun": dryRun, "foreign": foreignSnapshots,
-		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack,
+		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack, "alteredMirror": alteredMirror, "nested": nested,
 	} {
 		t.Run(name, func(t *testing.T) { test(newJobBenchOn(t, fs, "")) })
 	}
@@ -309,30 +309,37 @@ func rolledBack(b *jobBench) {
 	b.equal()
 }
 
-// A run that meets a mirror which somebody altered is followed at once by one that compares in full.
-func TestAlteredMirrorIsMended(t *testing.T) {
-	b := newJobBench(t, "")
-	b.write("a/1", "b/2", "b/3", "c/4")
-	b.snapdiff(0, "init")
+// alteredMirror is one that somebody has worked in. The run that meets it compares in full at once.
+func alteredMirror(b *jobBench) {
+	b.begin("d/a", "d/b", "keep", "g/1")
+	b.sh("rm $STORE/tree/d/a; rm -r $STORE/tree/g; echo theirs > $STORE/tree/keep; cd $S; mv g h; mv d e; echo more >> $S/e/a")
+	b.refused(0, "the mirror was altered", "run")
+	b.equal()
+	if r := b.lastRun(); r.How != "full" || r.Run != "r3" {
+		b.t.Errorf("list: %+v, want r3 to be a full comparison", r)
+	}
+	b.checkCatalog()
 	b.silent("run")
-	if err := os.RemoveAll(filepath.Join(b.store, "tree/b")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(b.source, "b"), filepath.Join(b.source, "moved")); err != nil {
-		t.Fatal(err)
-	}
-	b.snapdiff(0, "run")
-	b.equal()
-	if out := b.snapdiff(0, "list"); !strings.Contains(out, "full") || strings.Count(out, "\n") != 3 {
-		t.Errorf("runs:\n%s", out)
-	}
+
 	b.configure(`on_lost_base = "stop"`)
-	if err := os.RemoveAll(filepath.Join(b.store, "tree/moved")); err != nil {
-		t.Fatal(err)
+	b.sh("rm $STORE/tree/e/a; echo more >> $S/e/a")
+	b.refused(1, "--full", "run")
+	b.refused(1, "--full", "run")
+	b.check(0, "the mirror was altered", "next: snapdiff run mail --full")
+	b.wantFull("--full", "--full")
+	b.silent("run")
+}
+
+// nested is a subvolume in the source: it is not followed, and that is said.
+func nested(b *jobBench) {
+	b.write("file")
+	b.sh("btrfs -q subvolume create $S/inner; touch $S/inner/x")
+	b.snapdiff(0, "init")
+	if out := b.snapdiff(0, "run", "--json"); !strings.Contains(out, `"skipped":[{"path":"inner"}]`) {
+		b.t.Errorf("the first run does not say what it did not follow:\n%s", out)
 	}
-	b.write("moved/5")
-	b.snapdiff(0, "run")
-	b.refused(1, "the mirror was altered", "run")
-	b.snapdiff(0, "run", "--full")
-	b.equal()
+	b.sh("mv $S/inner $S/outer")
+	if out := b.snapdiff(0, "run", "-v"); !strings.Contains(out, "nested subvolume outer is not followed") {
+		b.t.Errorf("the run does not say what it did not follow:\n%s", out)
+	}
 }

@@ -250,6 +250,11 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 	if last != nil && (cut == nil || cut.State == apply.Recorded) {
 		c.base(ctx, src, last.Mark, "the base (the snapshot that the mirror equals)")
 	}
+	if reason, err := store.NeedsFull(); err != nil {
+		return err
+	} else if reason != "" {
+		c.say(Warning, fmt.Sprintf("snapdiff run %s --full", c.job.Name), "the next run has to compare in full: %s", reason)
+	}
 	held, err := heldRun(store)
 	if err != nil {
 		return err

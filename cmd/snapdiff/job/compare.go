@@ -46,7 +46,7 @@ func (r *runner) compare(ctx context.Context, last *apply.RunInfo, next *source.
 	}
 	if r.job.OnLostBase == config.LostBaseStop && r.approved == nil {
 		return nil, nil, hint.With(&NoNativeDiff{reason},
-			`the mirror was not touched and shows the last restore point. To compare in full, which reads everything: snapdiff run %s --full`, r.job.Name)
+			`to compare in full, which reads everything: snapdiff run %s --full`, r.job.Name)
 	}
 	run, err = r.full(ctx, reason, next)
 	return run, nil, err

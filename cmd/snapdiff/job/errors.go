@@ -47,7 +47,7 @@ type NoNativeDiff struct{ Reason string }
 
 // Error gives the reason.
 func (e *NoNativeDiff) Error() string {
-	return "the changes since the last run cannot be had from the filesystem: " + e.Reason
+	return "only a full comparison can tell what to do: " + e.Reason
 }
 
 // Incomplete says that the mirror lacks files that could not be copied; everything else is done.

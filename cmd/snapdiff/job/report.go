@@ -28,6 +28,8 @@ type Report struct {
 	Failed     int64     `json:"incomplete"`
 	Incomplete []Problem `json:"problems,omitempty"`
 	Warnings   []string  `json:"warnings,omitempty"`
+	// Skipped are the nested subvolumes or datasets, which are not followed, in the report of the run itself.
+	Skipped []output.Path `json:"skipped,omitempty"`
 }
 
 // Problem is a file that could not be copied.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
@@ -47,7 +48,8 @@ type runner struct {
 	say   func(format string, args ...any)
 	known string // identity of the source that the store mirrors; "" where init was cut off
 	// why is why this run has to compare in full; "" if it need not.
-	why string
+	why     string
+	skipped []output.Path // nested subvolumes that the run met
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
 }
@@ -171,14 +173,23 @@ func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
 	return result, r.clean(ctx, mark)
 }
 
-// mend makes a full comparison where the run before met a mirror that somebody had altered; nil where none is needed, or where
-// it has to wait for the next run.
+// mend compares in full at once where the run met a mirror that somebody had altered; nil if it did not.
 func (r *runner) mend(ctx context.Context) (*apply.Result, error) {
-	altered, err := r.store.NeedsFull()
-	if err != nil || altered == "" || r.opts.Approve != 0 || r.opts.Snapshot != "" || r.job.OnLostBase == config.LostBaseStop {
+	reason, err := r.store.NeedsFull()
+	if err != nil || reason == "" {
 		return nil, err
 	}
-	return r.run(ctx)
+	last, _, err := r.store.Last()
+	if err != nil {
+		return nil, err
+	}
+	next, err := r.src.Open(ctx, last.Mark)
+	if err != nil {
+		return nil, err
+	}
+	defer next.Close()
+	r.approved = nil // that was for the run before
+	return r.bring(ctx, last, next)
 }
 
 // newState gives the snapshot that the mirror is to equal: a new one of the source, a foreign one, or that of a held run.
@@ -249,15 +260,26 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 		total := usedBytes(r.src.Dir())
 		opts.Progress = func(files, bytes int64) { r.opts.Progress(Progress{files, bytes, total}) }
 	}
-	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Keys: r.src.Keys(next), Mark: next.Mark}, opts)
+	keys := r.src.Keys(next)
+	var mu sync.Mutex
+	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Mark: next.Mark, Keys: func(path string, ino uint64) (diff.Key, error) {
+		key, err := keys(path, ino)
+		if err == nil && key.IsPlaceholder() {
+			mu.Lock()
+			defer mu.Unlock()
+			r.skip(path)
+		}
+		return key, err
+	}}, opts)
 }
 
 // apply brings a change set into the mirror unless it deletes too much.
 func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, error) {
 	c := run.Changes
 	r.say("changed: %d names went, %d came, %d inodes are new or differ", c.Unlinked.Len(), c.Linked.Len(), c.Inodes.Len())
+	r.skipped = nil
 	for _, path := range c.Skipped {
-		r.say("nested subvolume %s is not followed: give it a job of its own", output.Name(path))
+		r.skip(path)
 	}
 	if err := r.checkDeleted(ctx, run); err != nil {
 		return nil, err
@@ -270,6 +292,12 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	}
 	r.say("applying")
 	return r.store.Apply(ctx, *run, apply.Options{})
+}
+
+// skip notes a nested subvolume.
+func (r *runner) skip(path string) {
+	r.skipped = append(r.skipped, output.NewPath(path))
+	r.say("nested subvolume %s is not followed: give it a job of its own", output.Name(path))
 }
 
 // again are the inodes that earlier runs could not copy. A first copy has noted them without their generation.
@@ -327,6 +355,7 @@ func (r *runner) report(result *apply.Result) (*Report, error) {
 		return nil, err
 	}
 	report := newReport(r.job.Name, *last)
+	report.Skipped = r.skipped
 	for _, p := range result.Incomplete {
 		report.Incomplete = append(report.Incomplete, Problem{output.NewPath(p.Path), p.Err.Error()})
 	}
