@@ -1,0 +1,92 @@
+package apply_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"snapdiff/apply"
+	. "snapdiff/apply/applytest"
+	"snapdiff/snapshot"
+)
+
+// TestPowerCut takes the power away from the mirror's disk while a run changes it, at moments at which the disk had been told to
+// keep what it was given, and loses all that came after. Each time the next run makes the mirror exact, and every
+// restore point is.
+func TestPowerCut(t *testing.T) {
+	r := rand.New(rand.NewPCG(Seed(t), 5))
+	kinds, sample := MirrorKinds[r.IntN(len(MirrorKinds)):][:1], 5
+	if Soak() {
+		kinds, sample = MirrorKinds, 1000
+	}
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) { powerCuts(t, kind, r, sample) })
+	}
+}
+
+func powerCuts(t *testing.T, kind Kind, r *rand.Rand, sample int) {
+	disk := NewDisk(t, kind, 384<<20)
+	top := MountSized(t, Btrfs, 512<<20)
+	k := &keeper{TB: t, source: Subvolume(t, filepath.Join(top, "source")), snaps: top, store: filepath.Join(disk.Dir(), "store")}
+	k.must(apply.Init(k.store))
+	scenarios := slices.DeleteFunc(slices.Clone(Scenarios), func(s Scenario) bool { return s.Name == "wide" || s.Name == "beyond PATH_MAX" })
+	Begin(t, k.source, scenarios)
+	k.run(never)
+	Go(t, k.source, scenarios)
+	base, next := k.base, k.take()
+	disk.Mark("run")
+	_, err := k.attempt(next, nil)
+	k.must(err)
+	moments := disk.Stop("run")
+	t.Logf("%d moments", moments)
+
+	points := []int{0} // just before the run
+	for range sample {
+		points = append(points, 1+r.IntN(moments))
+	}
+	slices.Sort(points)
+	points = slices.Compact(points)
+	at := 0
+	for _, point := range points {
+		unmount := disk.PlayOn(point - at)
+		at = point
+		k.base = base
+		k.afterCut(point, next)
+		unmount()
+	}
+}
+
+// afterCut finishes the run that the cut left, or makes it, and judges all.
+func (k *keeper) afterCut(moment int, next snapshot.Mark) {
+	k.Helper()
+	store, err := apply.Open(k.store)
+	k.must(err)
+	last, _, err := store.Last()
+	k.must(err)
+	k.must(store.Close())
+	if last.ID == 1 { // else the cut came after the commit
+		_, err := k.attempt(next, nil)
+		k.must(err)
+	}
+	k.Logf("cut at moment %d", moment)
+	Judge(k, next.Path, filepath.Join(k.store, "tree"))
+	store, err = apply.Open(k.store)
+	k.must(err)
+	defer store.Close()
+	wrong, err := store.CheckCatalog()
+	k.must(err)
+	for _, w := range wrong {
+		k.Error(w)
+	}
+	view, err := apply.OpenView(k.store, "", 1)
+	k.must(err)
+	defer view.Close()
+	to, err := os.MkdirTemp(k.snaps, "restored-")
+	k.must(err)
+	_, err = view.Restore(k.Context(), "", filepath.Join(to, "tree"))
+	k.must(err)
+	Judge(k, k.base.Path, filepath.Join(to, "tree"))
+	k.must(os.RemoveAll(to))
+}
