@@ -229,14 +229,36 @@ func (v *View) Lookup(path string) (ViewFile, error) {
 
 // Child finds one name in a directory.
 func (v *View) Child(dir ViewFile, name string) (f ViewFile, err error) {
-	if dir.Type != unix.S_IFDIR {
-		return f, unix.ENOTDIR
-	}
-	if name == "" || strings.IndexByte(name, '/') >= 0 {
-		return f, fs.ErrNotExist
+	if err := checkName(dir, name); err != nil {
+		return f, err
 	}
 	err = v.settled(func(e epoch) error { f, err = v.child(e, dir.node, name); return err })
 	return f, err
+}
+
+// ChildAttr is Child and Lstat in one.
+func (v *View) ChildAttr(dir ViewFile, name string) (f ViewFile, a ViewAttr, err error) {
+	if err := checkName(dir, name); err != nil {
+		return f, a, err
+	}
+	err = v.settled(func(e epoch) error {
+		if f, err = v.child(e, dir.node, name); err == nil {
+			a, err = v.lstat(e, f)
+		}
+		return err
+	})
+	return f, a, err
+}
+
+// checkName refuses what cannot be a name in dir.
+func checkName(dir ViewFile, name string) error {
+	if dir.Type != unix.S_IFDIR {
+		return unix.ENOTDIR
+	}
+	if name == "" || strings.IndexByte(name, '/') >= 0 {
+		return fs.ErrNotExist
+	}
+	return nil
 }
 
 // child is Child inside of settled.

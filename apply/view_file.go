@@ -19,6 +19,8 @@ type ViewAttr struct {
 	// Ino is the same for all names of one file and for no other. It stays, whatever later runs do: that of the inode in
 	// the store that holds the contents, or, for directories, made from the node.
 	Ino uint64
+	// Blocks is the space that the contents take up, in units of 512 bytes.
+	Blocks int64
 }
 
 // dirIno marks the inode numbers that are made from nodes. No filesystem's own numbers are that high.
@@ -58,7 +60,7 @@ func (v *View) lstat(e epoch, f ViewFile) (a ViewAttr, err error) {
 	}
 	err = v.withContent(e, f, func(dir *beneath.Root, name string) error {
 		st, err := dir.Lstat(name)
-		a.Ino = st.Ino
+		a.Ino, a.Blocks = st.Ino, st.Blocks
 		if !old {
 			a.Attr = attrOf(&st)
 		}

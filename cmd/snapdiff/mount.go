@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -17,6 +18,8 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/apply/fusefs"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
 )
 
@@ -26,6 +29,7 @@ const mountsDir = "/run/snapdiff"
 // mountOptions are the flags of mount.
 type mountOptions struct {
 	job        string
+	all        bool
 	allowOther bool
 	foreground bool
 }
@@ -33,17 +37,25 @@ type mountOptions struct {
 func newMountCommand(a *app) *cobra.Command {
 	var o mountOptions
 	cmd := &cobra.Command{
-		Use:   "mount DATE [DIR]",
+		Use:   "mount DATE [DIR] | --all [DIR]",
 		Short: "Show the whole tree as it was, read-only",
-		Long: `Shows the whole tree as it was at DATE as a read-only filesystem, in the background, and prints its directory: DIR, which must be empty, or one below
-` + mountsDir + `. End it with snapdiff umount. It stays right while runs go on.`,
-		Example: "  snapdiff mount yesterday\n  snapdiff mount '2026-11-20 14:00' /mnt",
-		Args:    cobra.RangeArgs(1, 2),
+		Long: `Shows the whole tree as it was at DATE as a read-only filesystem, in the background, and prints its directory: DIR, which must be
+empty, or one below ` + mountsDir + `. With --all every restore point is a directory there, named by its date; new ones appear by
+themselves, and "latest" leads to the newest. What is mounted stays right while runs go on, and is not dropped by prune;
+with --all that holds for what was looked into within the last minutes. End it with snapdiff umount.`,
+		Example: "  snapdiff mount yesterday\n  snapdiff mount '2026-11-20 14:00' /mnt\n  snapdiff mount --all",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.all {
+				return cobra.MaximumNArgs(1)(cmd, args)
+			}
+			return cobra.RangeArgs(1, 2)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.mount(cmd, o, args)
 		},
 	}
 	addJobFlag(cmd, &o.job)
+	cmd.Flags().BoolVar(&o.all, "all", false, "show every restore point, one directory a date")
 	cmd.Flags().BoolVar(&o.allowOther, "allow-other", false, "let other users in; they see what they could see in the source")
 	cmd.Flags().BoolVar(&o.foreground, "foreground", false, "stay until it is unmounted")
 	return cmd
@@ -54,16 +66,17 @@ func (a *app) mount(cmd *cobra.Command, o mountOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.foreground && len(args) == 2 {
-		return a.serve(cmd, o, args[0], args[1])
+	name := "all"
+	if !o.all {
+		run, err := chooseRun(cmd.ErrOrStderr(), j, args[0])
+		if err != nil {
+			return err
+		}
+		name, args = fmt.Sprintf("r%d", run), args[1:]
 	}
-	run, err := chooseRun(cmd.ErrOrStderr(), j, args[0])
-	if err != nil {
-		return err
-	}
-	dir := filepath.Join(mountsDir, j.Name, fmt.Sprintf("r%d", run))
-	if len(args) == 2 {
-		if dir, err = filepath.Abs(args[1]); err != nil {
+	dir := filepath.Join(mountsDir, j.Name, name)
+	if len(args) > 0 {
+		if dir, err = filepath.Abs(args[0]); err != nil {
 			return err
 		}
 	} else if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -73,9 +86,9 @@ func (a *app) mount(cmd *cobra.Command, o mountOptions, args []string) error {
 		return err
 	}
 	if o.foreground {
-		return a.serve(cmd, o, fmt.Sprintf("r%d", run), dir)
+		return a.serve(cmd, o, j, name, dir)
 	}
-	if err := a.background(cmd.Context(), j.Name, o, fmt.Sprintf("r%d", run), dir); err != nil {
+	if err := a.background(cmd.Context(), j.Name, o, name, dir); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), output.Name(dir))
@@ -94,22 +107,9 @@ func checkMountPoint(dir string) error {
 	return nil
 }
 
-// serve mounts and stays until it is unmounted, or until a signal comes.
-func (a *app) serve(cmd *cobra.Command, o mountOptions, date, dir string) error {
-	j, err := a.job(o.job)
-	if err != nil {
-		return err
-	}
-	run, err := chooseRun(io.Discard, j, date)
-	if err != nil {
-		return err
-	}
-	view, err := apply.OpenView(j.Store, j.Catalog, run)
-	if err != nil {
-		return err
-	}
-	defer view.Close()
-	server, err := fusefs.Mount(view, dir, fusefs.Options{AllowOther: o.allowOther})
+// serve mounts and stays until it is unmounted, or until a signal comes. name is "all" or a run's.
+func (a *app) serve(cmd *cobra.Command, o mountOptions, j config.Job, name, dir string) error {
+	wait, err := start(o, j, name, dir)
 	if err != nil {
 		return err
 	}
@@ -118,12 +118,38 @@ func (a *app) serve(cmd *cobra.Command, o mountOptions, date, dir string) error 
 	if _, err := fmt.Fprintln(cmd.OutOrStdout(), output.Name(dir)); err != nil {
 		return err
 	}
-	server.Wait()
-	return nil
+	return wait()
+}
+
+// start mounts. wait returns when it has been unmounted.
+func start(o mountOptions, j config.Job, name, dir string) (wait func() error, err error) {
+	opts := fusefs.Options{AllowOther: o.allowOther}
+	open := func(run int64) (*apply.View, error) { return apply.OpenView(j.Store, j.Catalog, run) }
+	if o.all {
+		points := func() ([]apply.RestorePoint, error) { return apply.RestorePoints(j.Store, j.Catalog) }
+		all, err := fusefs.MountAll(fusefs.Source{Name: j.Name, Points: points, Open: open}, dir, opts)
+		if err != nil {
+			return nil, err
+		}
+		return all.Wait, nil
+	}
+	run, err := strconv.ParseInt(strings.TrimPrefix(name, "r"), 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	view, err := open(run)
+	if err != nil {
+		return nil, err
+	}
+	server, err := fusefs.Mount(view, dir, opts)
+	if err != nil {
+		return nil, errors.Join(err, view.Close())
+	}
+	return func() error { server.Wait(); return view.Close() }, nil
 }
 
 // background starts this program again to serve the mount, and waits until it can be used.
-func (a *app) background(ctx context.Context, job string, o mountOptions, date, dir string) error {
+func (a *app) background(ctx context.Context, job string, o mountOptions, name, dir string) error {
 	config, err := filepath.Abs(a.configPath) // the server stands elsewhere, to keep no disk busy
 	if err != nil {
 		return err
@@ -144,7 +170,12 @@ func (a *app) background(ctx context.Context, job string, o mountOptions, date, 
 	}
 	defer errs.Close()
 	os.Remove(errs.Name())
-	cmd := exec.Command("/proc/self/exe", append(args, "--", date, dir)...)
+	if o.all {
+		args = append(args, "--all", "--", dir)
+	} else {
+		args = append(args, "--", name, dir)
+	}
+	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = stdout, errs, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
@@ -164,31 +195,54 @@ func (a *app) background(ctx context.Context, job string, o mountOptions, date, 
 }
 
 func newUmountCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "umount DIR",
-		Short: "End a mount of a restore point",
-		Args:  cobra.ExactArgs(1),
+	all := false
+	cmd := &cobra.Command{
+		Use:   "umount DIR | --all",
+		Short: "End a mount of restore points",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return umount(args[0])
+			mounts, err := job.MountPoints(mountType)
+			if err != nil {
+				return err
+			}
+			if all {
+				return umountAll(mounts)
+			}
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			if real, err := filepath.EvalSymlinks(dir); err == nil {
+				dir = real
+			}
+			if !slices.Contains(mounts, dir) {
+				return usageError{fmt.Errorf("%s is no mount of a restore point", output.Name(dir))}
+			}
+			return umount(dir)
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "end all of them, of all jobs")
+	return cmd
 }
 
-// fuseMagic is f_type of FUSE (FUSE_SUPER_MAGIC, linux/magic.h).
-const fuseMagic = 0x65735546
+// mountType is what the kernel calls the type of our mounts.
+const mountType = "fuse.snapdiff"
+
+// umountAll ends all mounts, the newest first: one may lie on another.
+func umountAll(mounts []string) error {
+	var errs []error
+	for _, dir := range slices.Backward(mounts) {
+		errs = append(errs, umount(dir))
+	}
+	return errors.Join(errs...)
+}
 
 func umount(dir string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("umount %s: %w", output.Name(dir), err)
-	}
-	if st.Type != fuseMagic {
-		return usageError{fmt.Errorf("%s is no mount of a restore point", output.Name(dir))}
-	}
 	if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil {
 		return fmt.Errorf("umount %s: %w (a program that works in it keeps it busy)", output.Name(dir), err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -81,6 +82,50 @@ func TestMountCommand(t *testing.T) {
 		b.refused(2, "no mount", "umount", dir)
 	}
 	b.refused(1, "no such restore point", "mount", "r9", t.TempDir())
+}
+
+func TestMountAllCommand(t *testing.T) {
+	b, old := twoPoints(t)
+	t.Setenv(asProgram, "1")
+	dir := t.TempDir()
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	b.snapdiff(0, "mount", "--all", dir)
+	dates := func() (names []string) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				names = append(names, e.Name())
+			}
+		}
+		return names
+	}
+	names := dates()
+	if len(names) != 2 {
+		t.Fatalf("%q, want two dates", names)
+	}
+	sameTrees(t, old, filepath.Join(dir, names[0]))
+	sameTrees(t, b.source, filepath.Join(dir, "latest"))
+	if text, err := os.ReadFile(filepath.Join(dir, "README")); err != nil || !strings.Contains(string(text), "restore point") {
+		t.Errorf("README: %q %v", text, err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "1999-01-01T00:00:00")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a date that is not there: %v", err)
+	}
+	b.configure("keep = { last = 1 }")
+	if out := b.snapdiff(0, "prune"); !strings.Contains(out, "in use") {
+		t.Errorf("what was just looked at was dropped:\n%s", out)
+	}
+	b.configure("")
+	b.write("anna/3")
+	b.snapdiff(0, "run")
+	if names := dates(); len(names) != 3 {
+		t.Errorf("%q: the new restore point does not appear", names)
+	}
+	sameTrees(t, old, filepath.Join(dir, names[0]))
+	b.snapdiff(0, "umount", dir)
 }
 
 func TestSourcePath(t *testing.T) {

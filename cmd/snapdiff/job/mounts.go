@@ -39,6 +39,20 @@ func mountOf(path string) (mountInfo, error) {
 	return mountInfo{}, fmt.Errorf("find the mount of %s: it is not in /proc/self/mountinfo", path)
 }
 
+// MountPoints are where filesystems of a type are mounted, in the order in which they were.
+func MountPoints(fstype string) (points []string, err error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("look what is mounted: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if m, ok := parseMount(line); ok && m.FSType == fstype {
+			points = append(points, m.Point)
+		}
+	}
+	return points, nil
+}
+
 // parseMount reads one line: "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue".
 func parseMount(line string) (m mountInfo, ok bool) {
 	fields := strings.Fields(line)
