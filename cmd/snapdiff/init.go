@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -15,10 +16,15 @@ func newInitCommand(a *app) *cobra.Command {
 		Use:   "init [JOB...]",
 		Short: "Make the store of each job",
 		Long: `Makes the store of each job: a directory for root alone that will hold the mirror, its history and the catalog.
-The source is remembered by its UUID. A directory that is not empty is refused, unless --adopt takes over the copy in it.`,
+The source is remembered by its UUID. A directory that is not empty is refused, unless --adopt takes over the copy in it. A store
+that is there already stays as it is.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachJob(args, func(j config.Job) error {
 				warnings, err := job.Init(cmd.Context(), j, job.InitOptions{Adopt: adopt})
+				if errors.Is(err, job.ErrIsStore) { // the others of a configuration may be new
+					_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s: the store in %s is there already\n", j.Name, j.Store)
+					return err
+				}
 				if err != nil {
 					return err
 				}

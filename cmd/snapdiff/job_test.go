@@ -111,6 +111,7 @@ func TestRunKeepsTheMirror(t *testing.T) {
 	b := newJobBench(t, "")
 	b.write("a/1", "a/2", "b/c/d")
 	b.snapdiff(0, "init")
+	b.refused(0, "is there already", "init")
 	b.silent("run")
 	b.equal()
 
@@ -168,6 +169,21 @@ func TestStoreInsideTheSource(t *testing.T) {
 	b.refused(1, "inside the source", "init")
 }
 
+// A first copy that was stopped and whose snapshot is gone begins anew.
+func TestFirstCopyBeginsAnew(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a", "b")
+	b.snapdiff(0, "init")
+	b.stopped()
+	b.check(0, "r1 was cut off")
+	b.sh("btrfs -q subvolume delete $S/.snapdiff/*; rm $S/a; touch $S/c")
+	b.check(0, "the snapshot of r1 cannot be used")
+	b.silent("run")
+	b.equal()
+	b.checkCatalog()
+	b.wantSnapshots(1, "the base")
+}
+
 func TestSecondRunLeaves(t *testing.T) {
 	b := newJobBench(t, "")
 	b.snapdiff(0, "init")
@@ -178,6 +194,7 @@ func TestSecondRunLeaves(t *testing.T) {
 	defer store.Close()
 	b.refused(4, "another", "run")
 	b.silent("list") // only what writes is kept out
+	b.refused(0, fmt.Sprintf("process %d works", os.Getpid()), "check")
 }
 
 func TestDemo(t *testing.T) {

@@ -240,9 +240,15 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 	if err != nil {
 		return err
 	}
+	working, err := apply.Working(c.job.Store)
 	switch {
+	case err != nil:
+		return err
+	case working != 0:
+		c.say(Note, "", "process %d works on the store at this moment", working)
+		return nil // what is there now may be gone in a moment
 	case cut != nil:
-		c.say(Note, "snapdiff run "+c.job.Name, "r%d was cut off (or is going on); the next run finishes it first", cut.ID)
+		c.say(Note, "snapdiff run "+c.job.Name, "r%d was cut off; the next run finishes it first", cut.ID)
 		c.base(ctx, src, cut.Mark, fmt.Sprintf("the snapshot of r%d", cut.ID))
 	case last == nil:
 		c.room(src)
@@ -255,7 +261,7 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 	} else if reason != "" {
 		c.say(Warning, fmt.Sprintf("snapdiff run %s --full", c.job.Name), "the next run has to compare in full: %s", reason)
 	}
-	held, err := heldRun(store)
+	held, err := HeldRun(store)
 	if err != nil {
 		return err
 	}

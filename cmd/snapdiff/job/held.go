@@ -30,8 +30,8 @@ type Held struct {
 	Since          time.Time
 }
 
-// heldRun reads the held run; nil if there is none. A run that went through meanwhile makes it void.
-func heldRun(store *apply.Store) (*Held, error) {
+// HeldRun reads the held run; nil if there is none. A run that went through meanwhile makes it void.
+func HeldRun(store *apply.Store) (*Held, error) {
 	text, err := store.Meta(metaHeld)
 	if err != nil || text == "" {
 		return nil, err
@@ -49,7 +49,7 @@ func heldRun(store *apply.Store) (*Held, error) {
 
 // approve gives the snapshot of the held run that may go through.
 func (r *runner) approve() (snapshot.Mark, error) {
-	held, err := heldRun(r.store)
+	held, err := HeldRun(r.store)
 	switch {
 	case err != nil:
 		return snapshot.Mark{}, err

@@ -20,8 +20,11 @@ type InitOptions struct {
 	Adopt bool
 }
 
-// Init makes the store of a job and remembers its source. It writes nothing unless all is well. The warnings are about what
-// works but should not stay so.
+// ErrIsStore says that a store of this job is there already.
+var ErrIsStore = errors.New("the store is there already")
+
+// Init makes the store of a job and remembers its source. It writes nothing unless all is well; ErrIsStore says that there is
+// nothing to do. The warnings are about what works but should not stay so.
 func Init(ctx context.Context, j config.Job, o InitOptions) (warnings []string, err error) {
 	if err := checkRoot(); err != nil {
 		return nil, err
@@ -31,7 +34,13 @@ func Init(ctx context.Context, j config.Job, o InitOptions) (warnings []string, 
 		return nil, err
 	}
 	defer src.Close()
-	if err := errors.Join(checkPlace(j, src), checkWritable(j.Store)); err != nil {
+	if err := checkPlace(j, src); err != nil {
+		return nil, err
+	}
+	if err := alreadyStore(j, src); err != nil {
+		return nil, err
+	}
+	if err := checkWritable(j.Store); err != nil {
 		return nil, err
 	}
 	opts := []apply.Option{apply.CatalogAt(j.Catalog)}
@@ -52,6 +61,26 @@ func Init(ctx context.Context, j config.Job, o InitOptions) (warnings []string, 
 		warnings = append(warnings, w)
 	}
 	return warnings, errors.Join(store.SetMeta(metaSource, src.ID()), store.Close())
+}
+
+// alreadyStore is ErrIsStore where the store is that of this source, and another error where it is not.
+func alreadyStore(j config.Job, src source.Source) error {
+	store, err := apply.OpenReadOnly(j.Store, apply.CatalogAt(j.Catalog))
+	if errors.Is(err, apply.ErrNotStore) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	known, err := store.Meta(metaSource)
+	switch {
+	case err != nil:
+		return err
+	case known != "" && known != src.ID():
+		return &OtherSource{Job: j, Known: known, Found: src.ID()}
+	}
+	return ErrIsStore
 }
 
 // open opens the source and the store of a job, for writing, alone. Whether they belong together is for the caller to see.

@@ -129,6 +129,10 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 	}
 	r.say("finishing r%d, which was cut off (%s)", cut.ID, cut.State)
 	next, err := r.src.Open(ctx, cut.Mark)
+	if cut.State == apply.Copying && (errors.Is(err, snapshot.ErrGone) || errors.Is(err, snapshot.ErrAltered)) {
+		r.say("the first copy begins anew: the %v", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, r.cannotFinish(cut.ID, err)
 	}
@@ -332,7 +336,7 @@ func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
 	if err != nil || cut != nil || last != nil && last.Mark.ID == mark.ID {
 		return err
 	}
-	held, err := heldRun(r.store)
+	held, err := HeldRun(r.store)
 	if err != nil || held != nil && held.Mark.ID == mark.ID {
 		return err
 	}

@@ -111,6 +111,13 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 	if cut != nil {
 		s.unfinished(cut, last, j.Store)
 	}
+	held, err := job.HeldRun(store)
+	if err != nil {
+		return err
+	}
+	if held != nil {
+		s.problem(Critical, "r%d is held by max_deleted: it would delete %d of %d files", held.ID, held.Deleted, held.Files)
+	}
 	verified, err := job.LastVerified(store)
 	if err != nil {
 		return err
