@@ -26,13 +26,9 @@ func Carry(ctx context.Context, s Side, changed lvm.Blocks, taken time.Time) ([]
 	since := taken.Add(-tick)
 	var keys []diff.Key
 	err = fs.scan(ctx, changed, func(num uint64) error {
-		raw, err := fs.raw(num)
+		i, _, err := lookUp(fs, num)
 		if err != nil {
 			return err
-		}
-		i, err := fs.decode(raw)
-		if err != nil {
-			return fmt.Errorf("inode %d: %w", num, err)
 		}
 		from := since
 		if i.coarse {

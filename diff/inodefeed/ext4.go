@@ -95,6 +95,13 @@ func (s *ext4Super) decodeGroup(b []byte) (g ext4Group, err error) {
 
 func (fs *ext4) root() uint64 { return ext4Root }
 
+func (fs *ext4) mounted() uint64 { return fs.super.mounted }
+
+func (fs *ext4) handle(num, gen uint64) unix.FileHandle {
+	b := ne.AppendUint32(nil, uint32(num))
+	return unix.NewFileHandle(fileidIno32Gen, ne.AppendUint32(b, uint32(gen)))
+}
+
 // named tells whether an inode of this number can have a name: not those reserved for the filesystem's own files.
 func (fs *ext4) named(num uint64) bool {
 	return num == ext4Root || num >= uint64(fs.super.firstInode) && num <= uint64(fs.super.inodes)
@@ -175,6 +182,8 @@ func (fs *ext4) incomparable(other filesystem) string {
 		return "the filesystem's inode tables are laid out in another way than in the base"
 	case b.lastCheck != n.lastCheck:
 		return "e2fsck went through the filesystem since the base: what it mends need not show in inodes"
+	case n.compat&ext4CompatJournal == 0 && b.mounted != n.mounted:
+		return "the filesystem, which has no journal, was mounted again since the base"
 	case len(base.groups) > len(fs.groups):
 		return "the filesystem was made smaller since the base: inodes may have got other numbers"
 	}

@@ -17,6 +17,7 @@ const (
 
 // Features, EXT4_FEATURE_* in fs/ext4/ext4.h.
 const (
+	ext4CompatJournal      = 0x4
 	ext4CompatSparseSuper2 = 0x200
 
 	ext4RoSparseSuper  = 0x1

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"snapdiff/diff"
 	"snapdiff/snapshot/lvm"
 )
@@ -23,6 +25,10 @@ type filesystem interface {
 	scan(ctx context.Context, blocks lvm.Blocks, yield func(num uint64) error) error
 	// incomparable tells why the inodes of a base cannot be compared with these one by one; "" when they can.
 	incomparable(base filesystem) string
+	// mounted is when it was last mounted for writing, as far as it knows.
+	mounted() uint64
+	// handle is the file handle by which the kernel opens an inode.
+	handle(num, gen uint64) unix.FileHandle
 }
 
 // inode is what the device tells of an inode.

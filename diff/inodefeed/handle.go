@@ -2,7 +2,9 @@ package inodefeed
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -19,28 +21,52 @@ const (
 	fileidIno64Gen = 0x81
 )
 
-// Keys gives the identity of any inode of a snapshot of ext4 or XFS, mounted at snap, by its path and number. It opens
-// nothing: symlinks, fifos and devices are no exception. It may be used by several goroutines at once.
-func Keys(snap *beneath.Root) func(path string, ino uint64) (diff.Key, error) {
+// Keys gives the identity of any inode of a snapshot by its path and number. It opens nothing: symlinks, fifos and devices are
+// no exception. Where the path means another inode, or none, the device tells; diff.ErrNoInode when there is none
+// of this number. It may be used by several goroutines at once.
+func Keys(s Side) func(path string, ino uint64) (diff.Key, error) {
+	var lock sync.Mutex
+	var fs filesystem
 	return func(path string, ino uint64) (diff.Key, error) {
-		dir, name, err := snap.OpenParent(path)
-		if err != nil {
-			return diff.Key{}, err
+		key, err := keyAt(s.Root, path)
+		if err == nil && key.Ino == ino || err != nil && !leadsNowhere(err) {
+			return key, err
 		}
-		defer dir.Release()
-		handle, _, err := unix.NameToHandleAt(dir.FD(), name, 0)
-		if err != nil {
-			return diff.Key{}, fmt.Errorf("asking for the file handle of %q: %w", path, err)
+		lock.Lock()
+		defer lock.Unlock()
+		if fs == nil {
+			if fs, err = open(s); err != nil {
+				return diff.Key{}, err
+			}
 		}
-		key, err := decodeHandle(handle.Type(), handle.Bytes())
-		if err == nil && key.Ino != ino {
-			err = fmt.Errorf("inode %d was expected, %d is there", ino, key.Ino)
+		i, ok, err := lookUp(fs, ino)
+		if err == nil && !ok {
+			err = fmt.Errorf("inode %d of %q: %w", ino, path, diff.ErrNoInode)
 		}
-		if err != nil {
-			return diff.Key{}, fmt.Errorf("file handle of %q: %w", path, err)
-		}
-		return key, nil
+		return diff.Key{Ino: ino, Gen: i.Gen}, err
 	}
+}
+
+// keyAt asks the kernel for the identity of what a path means.
+func keyAt(snap *beneath.Root, path string) (diff.Key, error) {
+	dir, name, err := snap.OpenParent(path)
+	if err != nil {
+		return diff.Key{}, err
+	}
+	defer dir.Release()
+	handle, _, err := unix.NameToHandleAt(dir.FD(), name, 0)
+	if err != nil {
+		return diff.Key{}, fmt.Errorf("asking for the file handle of %q: %w", path, err)
+	}
+	key, err := decodeHandle(handle.Type(), handle.Bytes())
+	if err != nil {
+		return diff.Key{}, fmt.Errorf("file handle of %q: %w", path, err)
+	}
+	return key, nil
+}
+
+func leadsNowhere(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
 
 // decodeHandle reads the number and generation from a file handle.

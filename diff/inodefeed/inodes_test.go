@@ -1,6 +1,7 @@
 package inodefeed
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ func checkInodes(t testing.TB, s *snap) {
 		found[num] = true
 		return nil
 	}))
-	keys := Keys(s.Root)
+	keys := Keys(s.Side)
 	seen := 0
 	walk(t, s.Root, func(path string, _ uint64, st unix.Stat_t) {
 		seen++
@@ -85,5 +86,29 @@ func TestInodes(t *testing.T) {
 				checkInodes(t, v.snapshot())
 			})
 		}
+	}
+}
+
+// TestKeys: a path that means another inode by now, or none, does not lead astray.
+func TestKeys(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			v := newVolume(t, kind, volumeSize[kind])
+			a.Apply(t, v.dir, a.Mkdir("d"), a.Create("d/f", 9, 1), a.Symlink("d", "link"))
+			s := v.snapshot()
+			keys := Keys(s.Side)
+			st, err := s.Root.Lstat("d/f")
+			must(t, err)
+			want, err := keys("d/f", st.Ino)
+			must(t, err)
+			for _, path := range []string{"f", "d", "d/f/x", "link/f"} {
+				if got, err := keys(path, st.Ino); err != nil || got != want {
+					t.Errorf("by %q: %v, %v; want %v", path, got, err, want)
+				}
+			}
+			if key, err := keys("gone", st.Ino+7); !errors.Is(err, diff.ErrNoInode) {
+				t.Errorf("an inode that is not there is %v, %v", key, err)
+			}
+		})
 	}
 }

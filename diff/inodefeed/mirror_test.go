@@ -46,7 +46,7 @@ func (m *mirror) run() *diff.ChangeSet {
 	var set *diff.ChangeSet
 	blocks := lvm.Blocks{{Len: next.Size}}
 	if m.base == nil {
-		result, err = store.FirstCopy(m.Context(), apply.Copy{Next: next.Root, Keys: Keys(next.Root), Mark: mark}, apply.Options{})
+		result, err = store.FirstCopy(m.Context(), apply.Copy{Next: next.Root, Keys: Keys(next.Side), Mark: mark}, apply.Options{})
 	} else {
 		blocks = changed(m, m.base, next)
 		set, err = Diff(m.Context(), m.base.Side, next.Side, blocks, index(m, m.base), diff.Options{})

@@ -26,7 +26,7 @@ func (v *volume) alter(base *snap, path string) *snap {
 	defer f.Close()
 	es, err := extents(int(f.Fd()), 4096)
 	must(v, err)
-	image := base.file.Name() + ".altered"
+	image := v.altered(base)
 	command(v, "cp", "--sparse=always", base.file.Name(), image)
 	device, err := os.OpenFile(image, os.O_RDWR, 0)
 	must(v, err)
@@ -35,6 +35,8 @@ func (v *volume) alter(base *snap, path string) *snap {
 	must(v, err)
 	return v.open(image, base.taken)
 }
+
+func (v *volume) altered(base *snap) string { return base.file.Name() + ".altered" }
 
 // TestCarried: content that changed while the inode's bytes stayed as they were is found if the inode was carried over.
 func TestCarried(t *testing.T) {
@@ -65,6 +67,30 @@ func TestCarried(t *testing.T) {
 	}
 }
 
+// TestMountedAnew: after a mount, content that changed without its inode is found.
+func TestMountedAnew(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			v := newVolume(t, kind, volumeSize[kind])
+			a.Apply(t, v.dir, a.Mkdir("d"), full("d/f"), a.Create("d/g", 9, 1), a.Symlink("f", "d/s"), a.Fifo("d/p"))
+			base := v.snapshot()
+			next := v.alter(base, "d/f")
+			if kind == a.Ext4 { // its superblock says when it was mounted
+				next.unmount()
+				command(t, "debugfs", "-w", "-R", "set_super_value mtime 20200101", v.altered(base))
+				next = v.open(v.altered(base), base.taken)
+			} else {
+				next.Boot = "another"
+			}
+			var found []string
+			compare(t, base, next, diff.Options{}).Inodes.Ascend(func(in diff.Inode) bool { found = append(found, in.Paths...); return true })
+			if !slices.Equal(found, []string{"d/f"}) {
+				t.Errorf("changed are %q, should be d/f", found)
+			}
+		})
+	}
+}
+
 // TestCarry: what changed 20 ms before the snapshot or later is carried over, with a second more where times are whole seconds.
 func TestCarry(t *testing.T) {
 	for _, c := range []struct {
@@ -82,7 +108,7 @@ func TestCarry(t *testing.T) {
 			for late, want := range map[time.Duration]bool{-time.Hour: true, c.window - time.Millisecond: true, c.window + time.Millisecond: false} {
 				keys, err := Carry(t.Context(), s.Side, lvm.Blocks{{Len: s.Size}}, ctime.Add(late))
 				must(t, err)
-				key, err := Keys(s.Root)("f", st.Ino)
+				key, err := Keys(s.Side)("f", st.Ino)
 				must(t, err)
 				if got := slices.Contains(keys, key); got != want {
 					t.Errorf("taken %v after the change: carried %v, should be %v", late, got, want)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,18 +146,24 @@ func (v *volume) open(image string, taken time.Time) *snap {
 	return s
 }
 
-// drop gives up a snapshot and its memory. It may be called again.
-func (s *snap) drop() {
+// unmount closes a snapshot; its device stays.
+func (s *snap) unmount() {
 	if s.file == nil {
 		return
 	}
 	s.Root.Close()
 	s.file.Close()
+	s.file = nil
 	if err := unix.Unmount(s.dir, 0); err != nil {
 		panic(err)
 	}
-	os.Remove(s.file.Name())
-	s.file = nil
+	os.Remove(s.dir)
+}
+
+// drop gives up a snapshot and its memory. It may be called again.
+func (s *snap) drop() {
+	s.unmount()
+	os.Remove(strings.TrimSuffix(s.dir, ".mnt"))
 }
 
 // changed compares two snapshots chunk by chunk, as thin_delta does.

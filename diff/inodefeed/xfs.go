@@ -53,6 +53,13 @@ func openXFS(dev *device) (*xfs, error) {
 
 func (fs *xfs) root() uint64 { return fs.super.rootInode }
 
+func (fs *xfs) mounted() uint64 { return 0 }
+
+func (fs *xfs) handle(num, gen uint64) unix.FileHandle {
+	b := ne.AppendUint64(nil, num)
+	return unix.NewFileHandle(fileidIno64Gen, ne.AppendUint32(b, uint32(gen)))
+}
+
 // chunk finds the chunk that holds an inode.
 func (fs *xfs) chunk(group, inGroup uint32) (xfsChunk, bool, error) {
 	if fs.hasRecent && fs.recentGroup == group && inGroup-fs.recent.first < xfsChunkInodes {

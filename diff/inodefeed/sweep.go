@@ -1,0 +1,73 @@
+package inodefeed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/lvm"
+)
+
+// A machine that dies may have written data in place and not yet the inode with its new times: those wait for a journal commit,
+// with lazytime for a day. After a mount, therefore, no inode speaks for its data any more, and every file is asked
+// whether any of it lies in a changed block. Nothing in memory can tell a clean mount from another one.
+
+// mountedAnew tells that the source may have been mounted again between the snapshots.
+func mountedAnew(base, next Side, b, n filesystem) bool {
+	return base.Boot != next.Boot || b.mounted() != n.mounted()
+}
+
+// sweep calls yield for every regular file of the new snapshot of which any data lies in a changed block.
+func (f *feed) sweep(ctx context.Context, size int64, yield func(num uint64) error) error {
+	t := f.next
+	return t.fs.scan(ctx, lvm.Blocks{{Len: size}}, func(num uint64) error {
+		i, ok, err := lookUp(t.fs, num)
+		if err != nil || !ok || !i.IsRegular() || i.Size == 0 {
+			return err
+		}
+		touched, err := f.touched(num, i)
+		if err == nil && touched {
+			err = yield(num)
+		}
+		return err
+	})
+}
+
+// touched tells whether any data of a file lies in a changed block. What lies in the inode itself is compared with it.
+func (f *feed) touched(num uint64, i inode) (bool, error) {
+	fd, err := openHandle(f.next.root, f.next.fs.handle(num, i.Gen))
+	if errors.Is(err, unix.ESTALE) {
+		return false, nil // one of the filesystem's own
+	}
+	if errors.Is(err, unix.EIO) {
+		return true, nil // to copy it meets the error, and says so
+	}
+	if err != nil {
+		return false, fmt.Errorf("opening inode %d by its number: %w: %w", num, err, diff.ErrNotNative)
+	}
+	defer unix.Close(fd)
+	es, err := extents(fd, i.Size)
+	if err != nil {
+		return true, nil
+	}
+	for _, e := range es {
+		if e.kind == written && f.changed.Any(e.disk, e.len) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// openHandle opens a regular file without its name.
+func openHandle(root *beneath.Root, handle unix.FileHandle) (int, error) {
+	for {
+		fd, err := unix.OpenByHandleAt(root.FD(), handle, unix.O_RDONLY|unix.O_CLOEXEC)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
