@@ -22,9 +22,15 @@ func TestRunOptions(t *testing.T) {
 	fs := applytest.Mount(t, applytest.Btrfs)
 	for name, test := range map[string]func(*jobBench){
 		"held": heldRun, "heldAgain": heldAgain, "replacedIsNotDeleted": replacedIsNotDeleted, "dryRun": dryRun, "foreign": foreignSnapshots,
-		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack, "alteredMirror": alteredMirror, "nested": nested,
+		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack, "alteredMirror": alteredMirror, "nested": nested, "several": severalJobs,
 	} {
-		t.Run(name, func(t *testing.T) { test(newJobBenchOn(t, fs, "")) })
+		t.Run(name, func(t *testing.T) {
+			b := newJobBenchOn(t, fs, "")
+			store := b.store
+			test(b)
+			b.store = store
+			b.checkCatalog()
+		})
 	}
 }
 
@@ -225,7 +231,7 @@ func newSource(b *jobBench) {
 
 func adopt(b *jobBench) {
 	b.write("same", "differs", "new", "dir/file")
-	b.sh(`mkdir -p $STORE/tree; rsync -aHAX --exclude=/new $S/ $STORE/tree; echo old > $STORE/tree/differs; echo gone > $STORE/tree/gone`)
+	b.sh(`mkdir -p $STORE/tree; rsync -aHAX --exclude=/new $S/ $STORE/tree; echo old > $STORE/tree/differs; echo gone > $STORE/tree/gone; mkdir -p $STORE/tree/.snapdiff/old; echo x > $STORE/tree/.snapdiff/old/f`)
 	inode := func() os.FileInfo {
 		st, err := os.Lstat(filepath.Join(b.store, "tree/same"))
 		if err != nil {
@@ -243,7 +249,6 @@ func adopt(b *jobBench) {
 	b.write("later")
 	b.silent("run")
 	b.equal()
-	b.checkCatalog()
 	b.store += ".none"
 	b.configure("")
 	b.refused(1, "no copy to adopt", "init", "--adopt")
@@ -319,7 +324,6 @@ func alteredMirror(b *jobBench) {
 	if r := b.lastRun(); r.How != "full" || r.Run != "r3" {
 		b.t.Errorf("list: %+v, want r3 to be a full comparison", r)
 	}
-	b.checkCatalog()
 	b.silent("run")
 
 	b.configure(`on_lost_base = "stop"`)
@@ -343,4 +347,21 @@ func nested(b *jobBench) {
 	if out := b.snapdiff(0, "run", "-v"); !strings.Contains(out, "nested subvolume outer is not followed") {
 		b.t.Errorf("the run does not say what it did not follow:\n%s", out)
 	}
+}
+
+// severalJobs are run in the order of their names; one that fails does not keep the others from running.
+func severalJobs(b *jobBench) {
+	b.write("file")
+	config := fmt.Sprintf("[jobs.a]\nsource = %q\nstore = %q\n[jobs.mail]\nsource = %q\nstore = %q\n", b.source+".none", b.store+".a", b.source, b.store)
+	if err := os.WriteFile(b.config, []byte(config), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, command := range []string{"init", "run"} {
+		if out := b.snapdiff(1, command); !strings.Contains(out, "a: source") || strings.Contains(out, "mail: source") {
+			b.t.Errorf("%s:\n%s", command, out)
+		}
+	}
+	b.equal()
+	b.refused(2, "about one job", "run", "--accept-new-source")
+	b.refused(2, `no job "male"`, "run", "male")
 }

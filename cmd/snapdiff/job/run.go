@@ -57,6 +57,9 @@ type runner struct {
 // newRunner opens a job and makes sure that its source is the one which the store mirrors, or accepted as that. It
 // writes nothing. Its close closes source and store.
 func newRunner(ctx context.Context, j config.Job, opts Options) (*runner, error) {
+	if err := ctx.Err(); err != nil { // with the job before, of several
+		return nil, err
+	}
 	src, store, err := open(ctx, j)
 	if err != nil {
 		return nil, err
