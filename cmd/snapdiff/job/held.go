@@ -70,6 +70,9 @@ func (r *runner) checkDeleted(ctx context.Context, run *apply.Run) error {
 	if err != nil {
 		return err
 	}
+	if !r.job.MaxDeleted.Exceeded(goneNames(run.Changes), files) {
+		return nil
+	}
 	deleted := deletedNames(run.Changes)
 	if !r.job.MaxDeleted.Exceeded(deleted, files) || r.approved != nil && deleted <= r.approved.Deleted {
 		return nil
@@ -102,6 +105,17 @@ func (r *runner) hold(ctx context.Context, run *apply.Run, deleted, files int64)
 	}
 	tooMany := &TooManyDeleted{Job: r.job.Name, Run: id, Deleted: deleted, Files: files, Limit: r.job.MaxDeleted}
 	return errors.Join(tooMany, r.src.Clean(ctx, keep...))
+}
+
+// goneNames counts the names of the files that went: the most that deletedNames can give, without its memory.
+func goneNames(set *diff.ChangeSet) (n int64) {
+	set.Gone.Ascend(func(g diff.Gone) bool {
+		if !g.BaseAttr.IsDir() {
+			n += int64(len(g.BasePaths))
+		}
+		return true
+	})
+	return n
 }
 
 // deletedNames counts the names of files that go for good: not those whose file has only moved, and not those that another
