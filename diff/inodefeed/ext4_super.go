@@ -3,6 +3,8 @@ package inodefeed
 import (
 	"encoding/binary"
 	"fmt"
+
+	"snapdiff/snapshot/lvm"
 )
 
 var le = binary.LittleEndian
@@ -102,7 +104,7 @@ func (s *ext4Super) check() error {
 		return notNative("ext4 has a feature that is not known here (read-only compatible %#x)", unknown)
 	}
 	if s.incompat&ext4IncompatRecover != 0 {
-		return ErrRecovery
+		return lvm.ErrRecovery
 	}
 	power := func(n int64) bool { return n > 0 && n&(n-1) == 0 }
 	wrong := s.blocksPerGroup == 0 || s.inodesPerGroup == 0 || s.blocks <= uint64(s.firstDataBlock) ||

@@ -39,7 +39,8 @@ type Side struct {
 // Diff gives the change set between two snapshots. changed are the parts of the device that may differ, up to the end of the
 // smaller one; what lies behind that end is taken as changed. links knows the names in the base.
 //
-// diff.ErrNotNative says that only a full comparison can be trusted, and why; ErrRecovery that nothing can be.
+// diff.ErrNotNative says that only a full comparison can be trusted, and why; lvm.ErrRecovery that nothing can be, since the
+// journal of a snapshot was not written back.
 func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	f, err := newFeed(base, next, changed)
 	if err != nil {

@@ -2,7 +2,6 @@ package inodefeed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -39,10 +38,6 @@ type inode struct {
 	// coarse: the times have no fractions of a second.
 	coarse bool
 }
-
-// ErrRecovery says that the journal of a snapshot was not written back: what its blocks show is older than what the
-// source's users saw. Neither a native nor a full comparison can be trusted.
-var ErrRecovery = errors.New("the snapshot's journal must be replayed first")
 
 // notNative is an error that leads to a full comparison, with the reason.
 func notNative(format string, args ...any) error {

@@ -199,8 +199,8 @@ func TestRecovery(t *testing.T) {
 	a.Apply(t, v.dir, full("f"), a.Sync())
 	next := v.open(v.copy(), time.Now())
 	_, err := Diff(t.Context(), base.Side, next.Side, changed(t, base, next), index(t, base), diff.Options{})
-	if !errors.Is(err, ErrRecovery) || errors.Is(err, diff.ErrNotNative) {
-		t.Errorf("%v, should be %v", err, ErrRecovery)
+	if !errors.Is(err, lvm.ErrRecovery) || errors.Is(err, diff.ErrNotNative) {
+		t.Errorf("%v, should be %v", err, lvm.ErrRecovery)
 	}
 }
 
