@@ -103,6 +103,15 @@ func TestPlaces(t *testing.T) {
 	}
 	b.check(0, "same filesystem")
 	b.silent("run") // once is enough
+	remount := func(flag uintptr) {
+		if err := unix.Mount("", b.fs, "", unix.MS_REMOUNT|flag, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount(unix.MS_RDONLY)
+	b.check(1, "read-only", "next: mount -o remount,rw "+b.fs)
+	b.refused(1, "next: mount -o remount,rw "+b.fs, "run")
+	remount(0)
 	for words, store := range map[string]string{"lies inside the source": filepath.Join(b.source, "deep/store"), "lies inside the store": b.fs} {
 		b.store = store
 		b.configure("")

@@ -130,15 +130,16 @@ func (c *checker) place(src source.Source) {
 	if shared := sharedDisk(c.job, src); shared != "" {
 		c.say(Warning, "put the store on another disk", "%s", shared)
 	}
-	if dir := src.Dir(); dir != "" && errors.Is(unix.Access(dir, unix.W_OK), unix.EROFS) {
-		c.say(Missing, "mount -o remount,rw "+mountPoint(dir), "the source %s is mounted read-only: snapshots cannot be made in it", dir)
+	if src.Kind() == "btrfs" {
+		c.snapshots(src)
 	}
-	c.snapshots(src)
 }
 
-// snapshots looks at the place for our snapshots.
+// snapshots looks at the place for our snapshots of a btrfs subvolume.
 func (c *checker) snapshots(src source.Source) {
-	if c.job.Snapshots == "" || src.Dir() == "" {
+	at := existing(c.job.Snapshots)
+	if errors.Is(unix.Access(at, unix.W_OK), unix.EROFS) {
+		c.say(Missing, "mount -o remount,rw "+mountPoint(at), "%s is read-only: snapshots cannot be made in it", at)
 		return
 	}
 	parent := filepath.Dir(c.job.Snapshots)

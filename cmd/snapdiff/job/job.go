@@ -92,7 +92,7 @@ func open(ctx context.Context, j config.Job) (source.Source, *apply.Store, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := checkPlace(j, src); err != nil {
+	if err := errors.Join(checkPlace(j, src), checkWritable(j.Store)); err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
 	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
