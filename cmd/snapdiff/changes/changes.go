@@ -87,48 +87,53 @@ func PrintSet(w io.Writer, o Options, set *diff.ChangeSet) error {
 // Change writes one change, in the formats Human and JSON.
 func (p *Printer) Change(c apply.Change) error {
 	if p.o.Format == JSON {
-		return output.JSON(p.w, p.record(c))
+		return output.JSON(p.w, NewRecord(c, p.o.Prefix))
 	}
 	if c.Kind == apply.Modified && c.Why == apply.ReasonNames { // people see the names that came and went
 		return nil
 	}
-	line := string(c.Kind) + " "
-	if c.Kind == apply.Renamed {
-		line += p.show(c.OldPath, c.Type) + " -> "
-	}
-	line += p.show(c.Path, c.Type)
-	if why := reasons(c.Why &^ apply.ReasonNames); len(why) > 0 {
-		line += " (" + strings.Join(why, ", ") + ")"
-	}
-	_, err := p.w.WriteString(line + "\n")
+	_, err := p.w.WriteString(Line(c, p.o.Prefix) + "\n")
 	return err
 }
 
+// Line is a change for people: its kind, a blank, the path and what differs.
+func Line(c apply.Change, prefix string) string {
+	line := string(c.Kind) + " "
+	if c.Kind == apply.Renamed {
+		line += show(c.OldPath, prefix, c.Type) + " -> "
+	}
+	line += show(c.Path, prefix, c.Type)
+	if why := reasons(c.Why &^ apply.ReasonNames); len(why) > 0 {
+		line += " (" + strings.Join(why, ", ") + ")"
+	}
+	return line
+}
+
 // show is a path for people; directories end in a slash.
-func (p *Printer) show(path string, kind uint32) string {
-	path = p.full(path)
+func show(path, prefix string, kind uint32) string {
+	path = full(path, prefix)
 	if kind == unix.S_IFDIR && !strings.HasSuffix(path, "/") {
 		path += "/"
 	}
 	return output.Name(path)
 }
 
-// full is a path as it is asked for.
-func (p *Printer) full(path string) string {
+// full is a path below a prefix, if there is one.
+func full(path, prefix string) string {
 	switch {
-	case p.o.Prefix == "" && path == "":
+	case prefix == "" && path == "":
 		return "."
-	case p.o.Prefix == "":
+	case prefix == "":
 		return path
 	case path == "":
-		return p.o.Prefix
+		return prefix
 	}
-	return strings.TrimSuffix(p.o.Prefix, "/") + "/" + path
+	return strings.TrimSuffix(prefix, "/") + "/" + path
 }
 
-// record is a change in JSON. Keys stay.
-type record struct {
-	Kind string `json:"kind"` // added, removed, modified, renamed
+// Record is a change in JSON. Keys stay.
+type Record struct {
+	Kind string `json:"kind"` // added, removed, modified, renamed; in logs also existed
 	output.Path
 	OldPath    string   `json:"old_path,omitempty"`
 	OldPathB64 string   `json:"old_path_b64,omitempty"`
@@ -138,19 +143,20 @@ type record struct {
 	OldSize    *int64   `json:"old_size,omitempty"` // of regular files, where it was there before
 }
 
-var kinds = map[apply.ChangeKind]string{apply.Added: "added", apply.Removed: "removed", apply.Modified: "modified", apply.Renamed: "renamed"}
+var kinds = map[apply.ChangeKind]string{apply.Added: "added", apply.Removed: "removed", apply.Modified: "modified", apply.Renamed: "renamed", apply.Existed: "existed"}
 
-func (p *Printer) record(c apply.Change) record {
-	r := record{Kind: kinds[c.Kind], Path: output.NewPath(p.full(c.Path)), Type: TypeName(c.Type), Reasons: reasons(c.Why)}
+// NewRecord makes a change ready for JSON, with paths below prefix if it is set.
+func NewRecord(c apply.Change, prefix string) Record {
+	r := Record{Kind: kinds[c.Kind], Path: output.NewPath(full(c.Path, prefix)), Type: TypeName(c.Type), Reasons: reasons(c.Why)}
 	if c.OldPath != "" {
-		old := output.NewPath(p.full(c.OldPath))
+		old := output.NewPath(full(c.OldPath, prefix))
 		r.OldPath, r.OldPathB64 = old.Path, old.B64
 	}
 	if c.Type == unix.S_IFREG {
 		if c.Kind != apply.Removed {
 			r.Size = &c.Size
 		}
-		if c.Kind != apply.Added {
+		if c.Kind != apply.Added && c.Kind != apply.Existed {
 			r.OldSize = &c.OldSize
 		}
 	}
@@ -207,15 +213,15 @@ func (p *Printer) Path(path string) error {
 		if p.root = false; p.o.Prefix == "" {
 			path = "./" + path // rsync takes # and ; at the beginning for a comment
 		} else {
-			path = p.full(path)
+			path = full(path, p.o.Prefix)
 		}
 	case Lines:
-		if path = p.full(path); strings.ContainsFunc(path, isControl) {
+		if path = full(path, p.o.Prefix); strings.ContainsFunc(path, isControl) {
 			return p.reject(path)
 		}
 		end = '\n'
 	default:
-		path = p.full(path)
+		path = full(path, p.o.Prefix)
 	}
 	p.w.WriteString(path)
 	return p.w.WriteByte(end)
@@ -243,7 +249,7 @@ func (p *Printer) Rejected() int { return p.rejected }
 // Close writes what is left.
 func (p *Printer) Close() error {
 	if p.root {
-		fmt.Fprintf(p.w, "%s/\x00", strings.TrimSuffix(p.full(""), "/"))
+		fmt.Fprintf(p.w, "%s/\x00", strings.TrimSuffix(full("", p.o.Prefix), "/"))
 	}
 	if err := p.w.Flush(); err != nil {
 		return err
