@@ -26,6 +26,8 @@ type Mark struct {
 	Content uint64
 	// Taken is when the snapshot was made.
 	Taken time.Time
+	// Carry are the inodes that changed while the snapshot was taken, as the driver notes them (LVM); "" where it has not.
+	Carry string `json:",omitempty"`
 	// Foreign: made by somebody else, never destroyed by us.
 	Foreign bool
 }

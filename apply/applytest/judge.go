@@ -22,7 +22,7 @@ func Judge(t testing.TB, snap, tree string) {
 	if err != nil {
 		t.Errorf("judging: %v", err)
 	}
-	own, err := Differences(snap, tree)
+	own, err := differences(want, tree)
 	if err != nil {
 		t.Errorf("judging: %v", err)
 	}

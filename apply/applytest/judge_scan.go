@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,9 @@ const (
 	// a snapshot shows where a subvolume was nested.
 	emptySubvolume = 2
 )
+
+// buffers are large enough for any extended attribute. A new one for each file would be most of the work.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 1<<16); return &b }}
 
 // item is all of one name that counts as equal, in forms that == compares.
 type item struct {
@@ -154,7 +158,9 @@ func scanData(dir int, name string, size int64) (sum, holes string, err error) {
 		return "", "", err
 	}
 	hash := sha256.New()
-	if _, err := io.Copy(hash, f); err != nil {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	if _, err := io.CopyBuffer(hash, struct{ io.Reader }{f}, *buf); err != nil { // a plain Reader: a File would take a buffer of its own
 		return "", "", err
 	}
 	return fmt.Sprintf("%x", hash.Sum(nil)[:8]), holes, nil
@@ -162,22 +168,22 @@ func scanData(dir int, name string, size int64) (sum, holes string, err error) {
 
 // scanXattrs gives all extended attributes of a name as sorted text, without those that are one filesystem's own.
 func scanXattrs(path string) (string, error) {
-	list := make([]byte, 1<<16)
-	n, err := unix.Llistxattr(path, list)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	n, err := unix.Llistxattr(path, *buf)
 	if err != nil {
 		return "", err
 	}
 	var all []string
-	value := make([]byte, 1<<16)
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(string((*buf)[:n]), "\x00"), "\x00") {
 		if name == "" || strings.HasPrefix(name, "trusted.SGI_ACL_") || strings.HasPrefix(name, "btrfs.") {
 			continue
 		}
-		n, err := unix.Lgetxattr(path, name, value)
+		n, err := unix.Lgetxattr(path, name, *buf)
 		if err != nil {
 			return "", fmt.Errorf("xattr %s: %w", name, err)
 		}
-		all = append(all, fmt.Sprintf("%s=%q", name, value[:n]))
+		all = append(all, fmt.Sprintf("%s=%q", name, (*buf)[:n]))
 	}
 	slices.Sort(all)
 	return strings.Join(all, " "), nil

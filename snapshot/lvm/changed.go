@@ -24,12 +24,9 @@ var ErrUnknown = errors.New("the volume manager cannot tell which blocks changed
 // in one reading of each. Writes to a snapshot itself are in its store too. The chunks in either store are therefore all that
 // can differ: those of the base since it was taken, and of the new snapshot the few since then.
 func (s *Source) Changed(ctx context.Context, base, next *Snapshot) (Blocks, error) {
-	size, err := smaller(base, next)
-	if err != nil {
-		return nil, err
-	}
 	left, right := base.volume, next.volume
 	var ranges []Block
+	var err error
 	switch {
 	case left.Thin() && right.Thin():
 		ranges, err = s.thinChanged(ctx, left, right)
@@ -41,24 +38,14 @@ func (s *Source) Changed(ctx context.Context, base, next *Snapshot) (Blocks, err
 	if err != nil {
 		return nil, err
 	}
-	return NewBlocks(ranges, size), nil
-}
-
-// smaller is the size of the smaller of two volumes.
-func smaller(a, b *Snapshot) (int64, error) {
-	left, err := sizeOf(a.Device)
-	if err != nil {
-		return 0, err
-	}
-	right, err := sizeOf(b.Device)
-	return min(left, right), err
+	return NewBlocks(ranges, min(base.Size, next.Size)), nil
 }
 
 func (s *Source) thinChanged(ctx context.Context, left, right Volume) ([]Block, error) {
 	if left.PoolUUID != right.PoolUUID {
 		return nil, fmt.Errorf("%w: %s and %s lie in different thin pools", ErrUnknown, left.Path(), right.Path())
 	}
-	all, err := volumes(ctx, s.vg)
+	all, err := s.recent(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +77,7 @@ func (s *Source) classicChanged(ctx context.Context, left, right Volume) ([]Bloc
 		ranges = append(ranges, blocks...)
 	}
 	// The kernel knows of an overflow even where it could not note it in the store any more.
-	all, err := volumes(ctx, s.vg)
+	all, err := s.now(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func checkClean(device string, start []byte, frozen bool) error {
 	if frozen {
 		return nil
 	}
-	m, err := mountPrivately(device, kind, "nouuid")
+	m, err := mountPrivately(device, kind, false, "nouuid")
 	if errors.Is(err, unix.EROFS) {
 		return ErrRecovery
 	}
@@ -83,14 +83,20 @@ func checkClean(device string, start []byte, frozen bool) error {
 	return m.Close()
 }
 
+// mountFlags are the options with which snapshots are mounted: as they are, and to replay their journal. (Two XFS with one
+// UUID are not mounted otherwise.)
+var mountFlags = map[string]struct{ asIs, replay []string }{
+	"ext4": {asIs: []string{"noload"}},
+	"xfs":  {asIs: []string{"norecovery", "nouuid"}, replay: []string{"nouuid"}},
+}
+
 // mountRoot mounts the snapshot on a device where nobody else sees it, as it is: its journal is not looked at.
 func mountRoot(device string, start []byte) (*beneath.Root, io.Closer, error) {
 	kind, err := filesystem(start)
 	if err != nil {
 		return nil, nil, err
 	}
-	flags := map[string][]string{"ext4": {"noload"}, "xfs": {"norecovery", "nouuid"}}[kind]
-	m, err := mountPrivately(device, kind, flags...)
+	m, err := mountPrivately(device, kind, false, mountFlags[kind].asIs...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -101,16 +107,21 @@ func mountRoot(device string, start []byte) (*beneath.Root, io.Closer, error) {
 	return root, m, nil
 }
 
-// mountPrivately mounts a filesystem read-only at no place at all: the mount hangs on the descriptor and goes with it, even
-// when the process is killed.
-func mountPrivately(device, kind string, flags ...string) (*os.File, error) {
+// mountPrivately mounts a filesystem, read-only or for writing, at no place at all: the mount hangs on the descriptor and goes
+// with it, even when the process is killed.
+func mountPrivately(device, kind string, writable bool, flags ...string) (*os.File, error) {
+	attrs := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOATIME
+	if !writable {
+		flags = append([]string{"ro"}, flags...)
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
 	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, &os.PathError{Op: "mount " + kind + " on", Path: device, Err: err}
 	}
 	defer unix.Close(fs)
 	err = unix.FsconfigSetString(fs, "source", device)
-	for _, flag := range append([]string{"ro"}, flags...) {
+	for _, flag := range flags {
 		if err == nil {
 			err = unix.FsconfigSetFlag(fs, flag)
 		}
@@ -120,8 +131,7 @@ func mountPrivately(device, kind string, flags ...string) (*os.File, error) {
 	}
 	mount := -1
 	if err == nil {
-		mount, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|
-			unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOATIME)
+		mount, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrs)
 	}
 	if err != nil {
 		err = &os.PathError{Op: "mount " + kind + " on", Path: device, Err: err}

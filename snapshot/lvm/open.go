@@ -19,7 +19,9 @@ type Snapshot struct {
 	// Root is the top of the filesystem. It may be closed by whoever uses it; Close does not.
 	Root *beneath.Root
 	// Device is the snapshot's block device, open for reading.
-	Device  *os.File
+	Device *os.File
+	// Size is that of Device in bytes.
+	Size    int64
 	volume  Volume
 	release []func() error // last first
 }
@@ -27,7 +29,7 @@ type Snapshot struct {
 // Open opens the snapshot that mark remembers. snapshot.ErrGone says that it is not there, or that it overflowed;
 // snapshot.ErrAltered that it is writable or was for a while and was mounted.
 func (s *Source) Open(ctx context.Context, mark snapshot.Mark) (snap *Snapshot, err error) {
-	all, err := volumes(ctx, s.vg)
+	all, err := s.recent(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +51,7 @@ func (s *Source) Open(ctx context.Context, mark snapshot.Mark) (snap *Snapshot, 
 			snap = nil
 		}
 	}()
-	if err := snap.activate(ctx); err != nil {
+	if err := snap.activate(ctx, s); err != nil {
 		return snap, err
 	}
 	return snap, snap.mount()
@@ -57,18 +59,20 @@ func (s *Source) Open(ctx context.Context, mark snapshot.Mark) (snap *Snapshot, 
 
 // activate makes the snapshot's device appear, and has it go again with the snapshot. Classic snapshots are active as long
 // as their origin is, and so is one that somebody else has activated.
-func (snap *Snapshot) activate(ctx context.Context) error {
+func (snap *Snapshot) activate(ctx context.Context, s *Source) error {
 	v := snap.volume
 	if !v.Active {
 		if err := change(ctx, "lvchange", "-q", "-a", "y", "-K", v.Path()); err != nil {
 			return fmt.Errorf("activate snapshot %s: %w", v.Path(), err)
 		}
+		s.seen.update(v.UUID, func(v *Volume) { v.Active = true })
 	}
 	if v.Thin() && (!v.Active || strings.HasPrefix(v.Name, Prefix)) {
 		snap.release = append(snap.release, func() error {
 			if err := change(context.Background(), "lvchange", "-q", "-a", "n", v.Path()); err != nil {
 				return fmt.Errorf("deactivate snapshot %s: %w", v.Path(), err)
 			}
+			s.seen.update(v.UUID, func(v *Volume) { v.Active = false })
 			return nil
 		})
 	}
@@ -89,6 +93,9 @@ func (snap *Snapshot) mount() error {
 		return err
 	}
 	snap.release = append(snap.release, snap.Device.Close)
+	if snap.Size, err = sizeOf(snap.Device); err != nil {
+		return err
+	}
 	root, mounted, err := mountRoot(v.Device, start)
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", v.Path(), err)
@@ -117,4 +124,14 @@ func (snap *Snapshot) Close() error {
 	}
 	snap.release = nil
 	return errors.Join(errs...)
+}
+
+// Lost tells that a snapshot which was open has overflowed or gone: reading from it fails.
+func (s *Source) Lost(ctx context.Context, snap *Snapshot) bool {
+	all, err := s.now(ctx)
+	if err != nil {
+		return false
+	}
+	v, ok := byUUID(all, snap.volume.UUID)
+	return !ok || v.Invalid
 }

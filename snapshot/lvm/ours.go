@@ -8,7 +8,7 @@ import (
 
 // Ours lists our snapshots whose names begin so, in no order.
 func (s *Source) Ours(ctx context.Context, prefix string) ([]Volume, error) {
-	all, err := volumes(ctx, s.vg)
+	all, err := s.recent(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func isSnapshot(v Volume) bool { return v.Classic() || v.Thin() }
 
 // Remove destroys one of our snapshots. That it is gone already is fine.
 func (s *Source) Remove(ctx context.Context, uuid string) error {
-	all, err := volumes(ctx, s.vg)
+	all, err := s.recent(ctx)
 	if err != nil {
 		return err
 	}
@@ -38,5 +38,9 @@ func (s *Source) Remove(ctx context.Context, uuid string) error {
 		return fmt.Errorf("destroy %s: not a snapshot of ours, their names begin with %q", v.Path(), Prefix)
 	}
 	// The name finds it, and its identity is asked for once more.
-	return change(ctx, "lvremove", "-q", "-y", "-S", "lv_uuid="+uuid, v.Path())
+	if err := change(ctx, "lvremove", "-q", "-y", "-S", "lv_uuid="+uuid, v.Path()); err != nil {
+		return err
+	}
+	s.seen.forget(uuid)
+	return nil
 }

@@ -16,6 +16,7 @@ type Source struct {
 	vg   string
 	uuid string
 	dir  string
+	seen report
 }
 
 // ErrNotVolume says that something is no logical volume, or none of which snapshots can be taken.
@@ -27,7 +28,7 @@ func OpenSource(ctx context.Context, name string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := volumes(ctx, s.vg)
+	all, err := s.now(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -42,14 +43,28 @@ func OpenSource(ctx context.Context, name string) (*Source, error) {
 
 // IsVolume tells whether there is a volume called "vg/lv".
 func IsVolume(ctx context.Context, name string) (bool, error) {
-	if vg, lv, ok := strings.Cut(name, "/"); !ok || vg == "" || lv == "" || strings.ContainsAny(name, " \t") || strings.Contains(lv, "/") {
+	vg, lv, ok := strings.Cut(name, "/")
+	if !ok || vg == "" || lv == "" || strings.ContainsAny(name, " \t") || strings.Contains(lv, "/") {
 		return false, nil
+	}
+	if isActive(vg, lv) {
+		return true, nil
 	}
 	_, err := ask(ctx, "lvs", "--noheadings", "-o", "lv_uuid", "--", name)
 	if e := (*CommandError)(nil); errors.As(err, &e) {
 		return false, nil // LVM says the same of what is not there and of what it cannot read
 	}
 	return err == nil, err
+}
+
+// isActive tells whether there is a device of this volume.
+func isActive(vg, lv string) bool {
+	var st unix.Stat_t
+	if unix.Stat(deviceOf(vg, lv), &st) != nil {
+		return false
+	}
+	id, err := sysfs(st.Rdev, "dm/uuid")
+	return err == nil && fromDMUUID(id) != ""
 }
 
 // locate finds the volume group, and for a mount point the volume, of a source.
@@ -114,9 +129,9 @@ func (s *Source) UUID() string { return s.uuid }
 // Dir is where the volume is mounted, "" when it is not.
 func (s *Source) Dir() string { return s.dir }
 
-// state asks LVM anew what there is in the volume group, and which of it is the source.
+// state tells what there is in the volume group, and which of it is the source.
 func (s *Source) state(ctx context.Context) (origin Volume, all []Volume, err error) {
-	if all, err = volumes(ctx, s.vg); err != nil {
+	if all, err = s.recent(ctx); err != nil {
 		return origin, nil, err
 	}
 	origin, ok := byUUID(all, s.uuid)

@@ -35,42 +35,79 @@ type New struct {
 }
 
 // Take takes a read-only snapshot of the source: a thin one of a thin volume, else a classic one. The kernel writes out and
-// freezes a mounted filesystem meanwhile. ErrFull, ErrFilesystem and ErrRecovery say why it refuses.
+// freezes a mounted filesystem meanwhile. ErrFull and ErrFilesystem say why it refuses.
 func (s *Source) Take(ctx context.Context, n New) (mark snapshot.Mark, err error) {
-	if !strings.HasPrefix(n.Name, Prefix) {
-		return mark, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", n.Name, Prefix)
-	}
 	origin, all, err := s.state(ctx)
 	if err != nil {
 		return mark, err
 	}
-	if err := room(origin, all, n); err != nil {
+	return s.take(ctx, origin, all, n)
+}
+
+// TakeOf is Take for the state of a snapshot that somebody else made, "vg/lv" or "lv". Of a thin one a snapshot of our own is
+// taken, so that its owner may expire it; a classic one is used as it is.
+func (s *Source) TakeOf(ctx context.Context, name string, n New) (mark snapshot.Mark, err error) {
+	origin, all, err := s.state(ctx)
+	if err != nil {
 		return mark, err
 	}
-	still, err := frozen(origin)
+	if !strings.Contains(name, "/") {
+		name = origin.VG + "/" + name
+	}
+	v, ok := byPath(all, name)
+	switch {
+	case !ok:
+		return mark, fmt.Errorf("snapshot %s: %w", name, snapshot.ErrGone)
+	case v.OriginUUID != s.uuid:
+		return mark, fmt.Errorf("%s is no snapshot of %s", name, origin.Path())
+	case v.Invalid:
+		return mark, fmt.Errorf("snapshot %s: %w", name, ErrOverflowed)
+	case v.Thin():
+		if mark, err = s.take(ctx, v, all, n); err == nil {
+			mark.Taken = v.Created.UTC()
+		}
+		return mark, err
+	case !v.ReadOnly:
+		return mark, fmt.Errorf("snapshot %s is writable: make it read-only first: lvchange -p r %s", name, name)
+	}
+	start, err := readDirect(v.Device, v.UUID, "", startSize)
+	if err == nil {
+		err = checkClean(v.Device, start, true)
+	}
+	mark = s.mark(v, start, v.Created)
+	mark.Foreign = true
+	return mark, err
+}
+
+// take takes a snapshot of the source, or of a thin snapshot of it.
+func (s *Source) take(ctx context.Context, of Volume, all []Volume, n New) (mark snapshot.Mark, err error) {
+	if !strings.HasPrefix(n.Name, Prefix) {
+		return mark, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", n.Name, Prefix)
+	}
+	if err := room(of, all, n); err != nil {
+		return mark, err
+	}
+	still, err := frozen(of)
 	if err != nil {
 		return mark, err
 	}
 	taken := time.Now()
-	if err := change(ctx, "lvcreate", lvcreate(origin, n)...); err != nil {
-		return mark, fmt.Errorf("take a snapshot of %s: %w", origin.Path(), err)
+	if err := change(ctx, "lvcreate", lvcreate(of, n)...); err != nil {
+		return mark, fmt.Errorf("take a snapshot of %s: %w", of.Path(), err)
 	}
-	ctx = context.WithoutCancel(ctx)
-	all, err = volumes(ctx, s.vg)
-	if err != nil {
+	ctx = context.WithoutCancel(ctx) // what is there now must be looked after
+	if all, err = s.now(ctx); err != nil {
 		return mark, err
 	}
-	made, ok := byPath(all, origin.VG+"/"+n.Name)
-	if !ok || made.OriginUUID != s.uuid {
-		return mark, fmt.Errorf("take a snapshot of %s: %s/%s is not one", origin.Path(), origin.VG, n.Name)
+	made, ok := byPath(all, of.VG+"/"+n.Name)
+	if !ok || made.OriginUUID != of.UUID {
+		return mark, fmt.Errorf("take a snapshot of %s: %s/%s is not one", of.Path(), of.VG, n.Name)
 	}
-	if mark, err = s.describe(made, taken); err == nil {
-		err = s.checkTaken(made, origin, still)
-	}
+	start, err := s.settle(ctx, made, of, still)
 	if err != nil {
-		return mark, errors.Join(fmt.Errorf("take a snapshot of %s: %w", origin.Path(), err), s.Remove(ctx, mark.ID))
+		return mark, errors.Join(fmt.Errorf("take a snapshot of %s: %w", of.Path(), err), s.Remove(ctx, made.UUID))
 	}
-	return mark, nil
+	return s.mark(made, start, taken), nil
 }
 
 // lvcreate is the command line that makes a snapshot. A thin one is not activated by default and not at boot.
@@ -115,26 +152,57 @@ func room(origin Volume, all []Volume, n New) error {
 	return nil
 }
 
-// describe is the mark of a snapshot that is active.
-func (s *Source) describe(v Volume, taken time.Time) (snapshot.Mark, error) {
-	mark := snapshot.Mark{Kind: "lvm", Source: s.uuid, ID: v.UUID, Parent: v.OriginUUID, Path: v.Path(), Taken: taken.UTC()}
-	start, err := readDirect(v.Device, v.UUID, "", startSize)
-	mark.Content = fingerprint(start)
-	return mark, err
+// mark describes a snapshot that begins so.
+func (s *Source) mark(v Volume, start []byte, taken time.Time) snapshot.Mark {
+	return snapshot.Mark{Kind: "lvm", Source: s.uuid, ID: v.UUID, Parent: v.OriginUUID, Path: v.Path(), Taken: taken.UTC(),
+		Content: fingerprint(start)}
 }
 
-// checkTaken refuses a new snapshot with nothing on it that can be read as it is.
-func (s *Source) checkTaken(v, origin Volume, still bool) error {
+// settle sees to it that a new snapshot can be read as it is, and gives the start of it. still says that the filesystem was
+// mounted when the snapshot was begun.
+func (s *Source) settle(ctx context.Context, made, of Volume, still bool) (start []byte, err error) {
+	if still { // and all the while?
+		if still, err = frozen(of); err != nil {
+			return nil, err
+		}
+	}
+	if start, err = readDirect(made.Device, made.UUID, "", startSize); err != nil {
+		return nil, err
+	}
+	if err = checkClean(made.Device, start, still); !errors.Is(err, ErrRecovery) {
+		return start, err
+	}
+	if err := replay(ctx, made); err != nil {
+		return nil, err
+	}
+	if start, err = readDirect(made.Device, made.UUID, "", startSize); err != nil {
+		return nil, err
+	}
+	return start, checkClean(made.Device, start, false)
+}
+
+// replay has the journal of a snapshot written back, as the next mount of the source will do with its own. What that changes
+// in the snapshot is among the changed blocks.
+func replay(ctx context.Context, v Volume) error {
 	start, err := readDirect(v.Device, v.UUID, "", startSize)
 	if err != nil {
 		return err
 	}
-	if still { // and was mounted all the while?
-		if still, err = frozen(origin); err != nil {
-			return err
-		}
+	kind, err := filesystem(start)
+	if err != nil {
+		return err
 	}
-	return checkClean(v.Device, start, still)
+	if err := change(ctx, "lvchange", "-q", "-p", "rw", v.Path()); err != nil {
+		return err
+	}
+	m, err := mountPrivately(v.Device, kind, true, mountFlags[kind].replay...)
+	if err == nil {
+		err = m.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("%w, and its journal cannot be replayed: %w", ErrRecovery, err)
+	}
+	return change(ctx, "lvchange", "-q", "-p", "r", v.Path())
 }
 
 func byPath(all []Volume, path string) (Volume, bool) {

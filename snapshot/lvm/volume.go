@@ -153,6 +153,12 @@ func fromDMUUID(id string) string {
 	return strings.Join(parts, "-")
 }
 
+// deviceOf is the path of a volume's device.
+func deviceOf(vg, lv string) string {
+	escape := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
+	return "/dev/mapper/" + escape(vg) + "-" + escape(lv)
+}
+
 // groupOf is the group in the device-mapper name of a volume, "vg-lv": a dash that belongs to a name stands there twice.
 func groupOf(dmName string) string {
 	const dash = "\x00"

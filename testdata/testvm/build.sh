@@ -15,8 +15,11 @@ trap 'echo "testvm/build.sh: failed at line $LINENO; logs are in $C" >&2' ERR
 mkdir -p "$C"; T0=$SECONDS
 exec 8>"$C/lock"; flock 8        # one build at a time
 
-stamp="v1 $ZFS $(cat "$LAB/build.sh" "$LAB"/src/* | sha256sum | cut -c1-16)"
-[ "$(cat "$C/stamp" 2>/dev/null)" = "$stamp" ] && { say "up to date"; exit 0; }
+# What the guest starts with changes without building anything anew; machines that run meanwhile must not see half a file.
+settings() { local f; for f in init:umlinit lvm.conf:etc/lvm/lvm.conf; do
+  cmp -s "$LAB/src/${f%:*}" "$C/root/${f#*:}" || { cp "$LAB/src/${f%:*}" "$C/root/new"; mv "$C/root/new" "$C/root/${f#*:}"; }; done; }
+stamp="v1 $ZFS $(cat "$LAB/build.sh" "$LAB"/src/*.c "$LAB"/src/*.py | sha256sum | cut -c1-16)"
+[ "$(cat "$C/stamp" 2>/dev/null)" = "$stamp" ] && { settings; say "up to date"; exit 0; }
 
 (. /etc/os-release; [ "$ID $VERSION_ID" = "debian 12" ] && [ "$(dpkg --print-architecture)" = amd64 ]) 2>/dev/null ||
   stop "it is made of packages of Debian 12 on amd64, and this is another system"
@@ -69,7 +72,7 @@ rm -f "$W"/debs/{perl,libperl,python3,libpython3,libicu,media-types}*.deb
 unpack "$R" "$W"/debs/*.deb
 (cd "$R"; rm -rf usr/share/{doc,man,locale,perl*,python3,lintian,info,menu,zoneinfo,bash-completion,icu} usr/bin/perl* usr/lib/x86_64-linux-gnu/{perl*,gconv} usr/sbin/xfs_scrub lib/udev lib/systemd usr/lib/systemd var/lib/dpkg usr/share/initramfs-tools)
 ln -sf bash "$R/bin/sh"; ln -sf gawk "$R/usr/bin/awk"; mkdir -p "$R"/{host,mnt,dev,proc,sys,run,tmp,etc/lvm}; ln -sf /proc/self/mounts "$R/etc/mtab"
-echo root:x:0:0:root:/root:/bin/bash > "$R/etc/passwd"; echo root:x:0: > "$R/etc/group"; cp "$LAB/src/lvm.conf" "$R/etc/lvm/lvm.conf"; cp "$LAB/src/init" "$R/umlinit"
+echo root:x:0:0:root:/root:/bin/bash > "$R/etc/passwd"; echo root:x:0: > "$R/etc/group"; settings
 M=$R/lib/modules/$K; mkdir -p "$M/extra"
 (cd "$W/uml/usr/lib/uml/modules/$K"; tar -c modules.builtin modules.builtin.modinfo modules.order kernel/drivers/md kernel/drivers/block kernel/fs/fuse kernel/fs/overlayfs kernel/lib kernel/crypto 2>/dev/null || true) | tar -x -C "$M"
 find "$Z/module" -name '*.ko' -exec cp {} "$M/extra/" \;; strip -g "$M"/extra/*.ko

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -25,6 +26,10 @@ const (
 	// LostBaseStop waits for an administrator.
 	LostBaseStop = "stop"
 )
+
+// DefaultSnapshotSize is the size of a classic LVM snapshot in percent of its origin: the base stays from one run to the next,
+// and must hold what a busy day overwrites.
+const DefaultSnapshotSize = 20
 
 // Config is a whole configuration file.
 type Config struct {
@@ -44,6 +49,8 @@ type Job struct {
 	Store string
 	// Snapshots is the directory for our own snapshots, on the source's filesystem (btrfs); SOURCE/.snapdiff by default.
 	Snapshots string
+	// SnapshotSize is the size of a classic LVM snapshot in percent of its origin.
+	SnapshotSize int
 	// Catalog is the path of the catalog when it does not lie in the store (needed when the store is on a network
 	// filesystem); "" otherwise.
 	Catalog string
@@ -75,6 +82,7 @@ type fileJob struct {
 	Source     string    `toml:"source"`
 	Store      string    `toml:"store"`
 	Snapshots  string    `toml:"snapshots"`
+	SnapSize   *string   `toml:"snapshot_size"`
 	Catalog    string    `toml:"catalog"`
 	OnLostBase string    `toml:"on_lost_base"`
 	MaxDeleted *any      `toml:"max_deleted"`
@@ -199,6 +207,9 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	if j.Hooks, p = f.Hooks.check(); p != nil {
 		return nil, p
 	}
+	if j.SnapshotSize, p = percentage("snapshot_size", f.SnapSize, DefaultSnapshotSize); p != nil {
+		return nil, p
+	}
 	switch j.OnLostBase {
 	case "":
 		j.OnLostBase = LostBaseFull
@@ -214,6 +225,19 @@ func (f fileJob) check(name string) (*Job, *problem) {
 		j.MaxDeleted = limit
 	}
 	return j, f.Keep.check()
+}
+
+// percentage reads a value like "20%".
+func percentage(key string, value *string, unset int) (int, *problem) {
+	if value == nil {
+		return unset, nil
+	}
+	number, ok := strings.CutSuffix(strings.TrimSpace(*value), "%")
+	n, err := strconv.Atoi(strings.TrimSpace(number))
+	if !ok || err != nil || n < 1 || n > 100 {
+		return 0, &problem{key, fmt.Sprintf(`%s = %q: it is a percentage from "1%%" to "100%%"`, key, *value)}
+	}
+	return n, nil
 }
 
 func (k *Keep) check() *problem {

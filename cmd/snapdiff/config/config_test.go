@@ -17,6 +17,7 @@ store = "/backup/home"
 snapshots = "/pool/snaps"
 catalog = "/var/lib/snapdiff/home.db"
 on_lost_base = "stop"
+snapshot_size = "35%"
 max_deleted = 500
 keep = { last = 7, daily = 14 }
 `))
@@ -27,11 +28,11 @@ keep = { last = 7, daily = 14 }
 		t.Errorf("jobs: %s", got)
 	}
 	mail, _ := c.Job("mail")
-	if mail.Source != "/srv/mail" || mail.Snapshots != "/srv/mail/.snapdiff" || mail.OnLostBase != LostBaseFull || mail.MaxDeleted != DefaultLimit {
+	if mail.Source != "/srv/mail" || mail.Snapshots != "/srv/mail/.snapdiff" || mail.OnLostBase != LostBaseFull || mail.MaxDeleted != DefaultLimit || mail.SnapshotSize != 20 {
 		t.Errorf("defaults: %+v", mail)
 	}
 	home, _ := c.Job("home")
-	if home.Snapshots != "/pool/snaps" || home.OnLostBase != LostBaseStop || home.MaxDeleted != (Limit{Count: 500}) || home.Keep.Daily != 14 {
+	if home.Snapshots != "/pool/snaps" || home.OnLostBase != LostBaseStop || home.MaxDeleted != (Limit{Count: 500}) || home.Keep.Daily != 14 || home.SnapshotSize != 35 {
 		t.Errorf("settings: %+v", home)
 	}
 }
@@ -49,6 +50,7 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		"relative":           {"[jobs.a]\nsource = \"./s\"\nstore = \"/t\"\n", "f.toml:2: [jobs.a] source = \"./s\": an absolute path", ""},
 		"lost base":          {job + "on_lost_base = \"ask\"\n", "f.toml:4: [jobs.a] on_lost_base", ""},
 		"percent":            {job + "max_deleted = \"120%\"\n", "f.toml:4: [jobs.a] max_deleted", ""},
+		"snapshot size":      {job + "snapshot_size = \"0%\"\n", `f.toml:4: [jobs.a] snapshot_size = "0%"`, ""},
 		"negative":           {job + "max_deleted = -1\n", "f.toml:4: [jobs.a] max_deleted", ""},
 		"keeps nothing":      {job + "keep = {}\n", "f.toml:4: [jobs.a] keep would keep nothing", ""},
 		"like a run":         {"[jobs.r17]\nsource = \"/s\"\nstore = \"/t\"\n", "f.toml:1: [jobs.r17] looks like the id of a run", ""},

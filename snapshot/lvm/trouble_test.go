@@ -1,0 +1,276 @@
+package lvm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	. "snapdiff/apply/applytest"
+	"snapdiff/snapshot"
+)
+
+// TestUncleanSource: what is taken of a volume whose filesystem nobody has put in order is not stale: its journal is replayed.
+func TestUncleanSource(t *testing.T) {
+	for _, fs := range []Kind{Ext4, XFS} {
+		t.Run(string(fs), func(t *testing.T) {
+			v := MountVolume(t, Thin, fs)
+			// As after a crash: what is on the disk of a mounted filesystem, with its journal full of what happened last.
+			write(t, v, "file", "in the journal")
+			sh(t, "sync "+filepath.Join(v.Dir, "file"))
+			sh(t, "dmsetup suspend --nolockfs --noflush "+v.Dev+"; dmsetup resume "+v.Dev)
+			crashed := NewVolume(t, Thin, 320<<20)
+			sh(t, "dd if="+v.Dev+" of="+crashed.Dev+" bs=1M conv=sparse iflag=direct status=none")
+
+			s := open(t, crashed.Name)
+			if s.Dir() != "" {
+				t.Errorf("the volume is said to be mounted at %q", s.Dir())
+			}
+			snap := openSnapshot(t, s, take(t, s, "1"))
+			defer closeSnapshot(t, snap)
+			got, err := os.ReadFile(snapPath(snap, "file"))
+			if err != nil || string(got) != "in the journal" {
+				t.Errorf("the snapshot shows %q: %v", got, err)
+			}
+			if !snap.volume.ReadOnly {
+				t.Error("the snapshot stayed writable")
+			}
+		})
+	}
+}
+
+// TestOverflow: a classic snapshot that ran out of room is lost, and that is said.
+func TestOverflow(t *testing.T) {
+	v := MountVolume(t, Classic, Ext4)
+	s := open(t, v.Dir)
+	small := New{Name: Prefix + "small", Percent: 5}
+	base, err := s.Take(t.Context(), small)
+	must(t, err)
+	small.Name += "2"
+	next, err := s.Take(t.Context(), small)
+	must(t, err)
+	from, to := openSnapshot(t, s, base), openSnapshot(t, s, next)
+	if s.Lost(t.Context(), from) {
+		t.Error("the snapshot is lost before its time")
+	}
+	sh(t, "dd if=/dev/urandom of="+v.Dir+"/big bs=1M count=40 conv=fsync status=none")
+	if _, err := s.Changed(t.Context(), from, to); !errors.Is(err, ErrUnknown) || !errors.Is(err, ErrOverflowed) {
+		t.Errorf("the changed blocks of an overflowed snapshot: %v", err)
+	}
+	if !s.Lost(t.Context(), from) {
+		t.Error("the snapshot is not lost")
+	}
+	closeSnapshot(t, from)
+	closeSnapshot(t, to)
+	if _, err := s.Open(t.Context(), base); !errors.Is(err, snapshot.ErrGone) || !errors.Is(err, ErrOverflowed) {
+		t.Errorf("opening an overflowed snapshot: %v", err)
+	}
+}
+
+// TestNoRoom: nothing is taken where it would fill up.
+func TestNoRoom(t *testing.T) {
+	v := MountVolume(t, Classic, Ext4, "-E", "lazy_itable_init=0") // nothing may write beside us
+	s := open(t, v.Dir)
+	_, err := s.Take(t.Context(), New{Name: Prefix + "1", Percent: 10})
+	must(t, err)
+	for i, full := 0, 0.0; full < FullData; i++ {
+		sh(t, fmt.Sprintf("dd if=/dev/urandom of=%s/%d bs=1M count=%d conv=fsync status=none", v.Dir, i, max(1, 30-30*i)))
+		s.seen.asked = s.seen.asked.Add(-fresh)
+		ours, err := s.Ours(t.Context(), Prefix)
+		must(t, err)
+		full = ours[0].Data
+	}
+	if _, err := s.Take(t.Context(), New{Name: Prefix + "2", Percent: 10}); !errors.Is(err, ErrFull) {
+		t.Errorf("beside a snapshot that is nearly full: %v", err)
+	}
+	origin := Volume{VG: "vg", Name: "lv", Segments: "thin", PoolUUID: "pool", Size: 100}
+	for _, c := range []struct {
+		pool Volume
+		ok   bool
+	}{
+		{Volume{UUID: "pool", Data: 94, Metadata: 89}, true},
+		{Volume{UUID: "pool", Data: 95, Metadata: 1}, false},
+		{Volume{UUID: "pool", Data: 1, Metadata: 90}, false},
+		{Volume{UUID: "pool", Data: 1, Metadata: 1, NeedsCheck: true}, false},
+		{Volume{UUID: "pool", Data: 1, Metadata: 1, Health: "out_of_data"}, false},
+		{Volume{UUID: "other"}, false},
+	} {
+		if err := room(origin, []Volume{origin, c.pool}, New{}); (err == nil) != c.ok {
+			t.Errorf("with the pool %+v: %v", c.pool, err)
+		}
+	}
+	origin.Segments, origin.Free = "linear", 19
+	if err := room(origin, nil, New{Percent: 20}); !errors.Is(err, ErrFull) {
+		t.Errorf("in a full volume group: %v", err)
+	}
+}
+
+// TestMetadataSnapshot: the one metadata snapshot of a pool is given back; one of somebody else's stays his; one that a
+// killed process of ours left is known again.
+func TestMetadataSnapshot(t *testing.T) {
+	v := MountVolume(t, Thin, Ext4)
+	stateDir = t.TempDir()
+	s := open(t, v.Name)
+	base, next := openSnapshot(t, s, take(t, s, "1")), openSnapshot(t, s, take(t, s, "2"))
+	defer func() { closeSnapshot(t, base); closeSnapshot(t, next) }()
+	dm := strings.ReplaceAll(filepath.Base(filepath.Dir(v.Dev)), "-", "--") + "-pool-tpool"
+	held := func() bool { return strings.Fields(sh(t, "dmsetup status "+dm))[6] != "-" }
+
+	sh(t, "dmsetup message "+dm+" 0 reserve_metadata_snap")
+	if _, err := s.Changed(t.Context(), base, next); !errors.Is(err, ErrUnknown) || !errors.Is(err, ErrReserved) || !strings.Contains(fmt.Sprint(err), dm) {
+		t.Errorf("with somebody else's metadata snapshot: %v", err)
+	}
+	if !held() {
+		t.Fatal("somebody else's metadata snapshot was released")
+	}
+	root := strings.Fields(sh(t, "dmsetup status "+dm))[6]
+	must(t, os.WriteFile(filepath.Join(stateDir, base.volume.PoolUUID), []byte(root), 0o600)) // now it is ours
+	for range 2 {
+		if _, err := s.Changed(t.Context(), base, next); err != nil {
+			t.Errorf("after one of ours was left: %v", err)
+		}
+		if held() {
+			t.Error("the metadata snapshot was not released")
+		}
+	}
+	lost := *next
+	lost.volume.ThinID = "4242"
+	if _, err := s.Changed(t.Context(), base, &lost); err == nil {
+		t.Error("thin_delta of a volume that is not there succeeds")
+	}
+	if held() {
+		t.Error("the metadata snapshot was not released when thin_delta failed")
+	}
+}
+
+// TestAltered: a snapshot that somebody made writable, or mounted meanwhile, is no base any more; one that is gone is said to
+// be.
+func TestAltered(t *testing.T) {
+	bothKinds(t, func(t *testing.T, v *LogicalVolume) {
+		s := open(t, v.Name)
+		mark := take(t, s, "1")
+		dir := t.TempDir()
+		sh(t, "lvchange -q -p rw "+mark.Path)
+		s.seen.asked = s.seen.asked.Add(-fresh)
+		if _, err := s.Open(t.Context(), mark); !errors.Is(err, snapshot.ErrAltered) {
+			t.Errorf("writable: %v", err)
+		}
+		options := map[Kind]string{Ext4: "", XFS: "nouuid"}[v.FS]
+		must(t, unix.Mount("/dev/"+mark.Path, dir, string(v.FS), 0, options))
+		must(t, os.WriteFile(filepath.Join(dir, "new"), nil, 0o600))
+		must(t, unix.Unmount(dir, 0))
+		sh(t, "lvchange -q -p r "+mark.Path)
+		s.seen.asked = s.seen.asked.Add(-fresh)
+		if _, err := s.Open(t.Context(), mark); !errors.Is(err, snapshot.ErrAltered) {
+			t.Errorf("mounted meanwhile: %v", err)
+		}
+		must(t, s.Remove(t.Context(), mark.ID))
+		must(t, s.Remove(t.Context(), mark.ID))
+		if _, err := s.Open(t.Context(), mark); !errors.Is(err, snapshot.ErrGone) {
+			t.Errorf("removed: %v", err)
+		}
+	})
+}
+
+// TestForeign: snapshots that others made; those of other volumes and the others' own are left alone.
+func TestForeign(t *testing.T) {
+	bothKinds(t, func(t *testing.T, v *LogicalVolume) {
+		s := open(t, v.Dir)
+		write(t, v, "file", "then")
+		his := v.Name + "_his"
+		size := map[VolumeKind]string{Classic: "-l 20%ORIGIN"}[v.Kind]
+		sh(t, "lvcreate -q -y -s -p r "+size+" -n "+filepath.Base(his)+" "+v.Name)
+		t.Cleanup(func() { sh(t, "lvremove -q -y "+his+" || true") })
+		write(t, v, "file", "now")
+		s.seen.asked = s.seen.asked.Add(-fresh)
+		mark, err := s.TakeOf(t.Context(), his, New{Name: Prefix + "1", Percent: 20})
+		must(t, err)
+		if mark.Source != s.UUID() || mark.Foreign != (v.Kind == Classic) || mark.Taken.IsZero() {
+			t.Errorf("the mark is %+v", mark)
+		}
+		if v.Kind == Thin {
+			sh(t, "lvremove -q -y "+his)
+		}
+		snap := openSnapshot(t, s, mark)
+		got, err := os.ReadFile(snapPath(snap, "file"))
+		if err != nil || string(got) != "then" {
+			t.Errorf("the snapshot holds %q: %v", got, err)
+		}
+		closeSnapshot(t, snap)
+		if _, err := s.TakeOf(t.Context(), v.Name, New{Name: Prefix + "2", Percent: 20}); err == nil {
+			t.Error("the source is taken for a snapshot of itself")
+		}
+		if v.Kind == Classic {
+			if err := s.Remove(t.Context(), mark.ID); err == nil {
+				t.Error("somebody else's snapshot was removed")
+			}
+		}
+	})
+}
+
+// TestResized: the volume grows and shrinks between two snapshots.
+func TestResized(t *testing.T) {
+	v := NewVolume(t, Thin, 64<<20)
+	sh(t, "mkfs.ext4 -q -F "+v.Dev+" 32M")
+	s := open(t, v.Name)
+	sizes := []string{"", "96M", "48M"}
+	var snaps []*Snapshot
+	for i, size := range sizes {
+		if size != "" {
+			sh(t, "lvresize -q -y -f -L "+size+" "+v.Name)
+		}
+		sh(t, fmt.Sprintf("dd if=/dev/urandom of=%s bs=64k seek=%d count=1 oflag=direct conv=notrunc status=none", v.Dev, 600+i))
+		snap := openSnapshot(t, s, take(t, s, fmt.Sprint(i)))
+		defer closeSnapshot(t, snap)
+		snaps = append(snaps, snap)
+	}
+	for _, pair := range [][2]int{{0, 1}, {1, 2}, {0, 2}} {
+		base, next := snaps[pair[0]], snaps[pair[1]]
+		changed, err := s.Changed(t.Context(), base, next)
+		must(t, err)
+		judgeBlocks(t, base, next, changed)
+		if changed.Bytes() == 0 || changed[len(changed)-1].End() > min(base.Size, next.Size) {
+			t.Errorf("%v: %v", pair, changed)
+		}
+	}
+}
+
+// TestNotVolumes: what cannot be a source is refused with what it is.
+func TestNotVolumes(t *testing.T) {
+	v := MountVolume(t, Classic, Ext4)
+	s := open(t, v.Dir)
+	classic := take(t, s, "1")
+	must(t, os.Mkdir(filepath.Join(v.Dir, "sub"), 0o755))
+	bind := t.TempDir()
+	must(t, unix.Mount(filepath.Join(v.Dir, "sub"), bind, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { unix.Unmount(bind, 0) })
+	for name, want := range map[string]string{
+		filepath.Join(v.Dir, "sub"): "no mount point",
+		bind:                        "only a part (/sub)",
+		"/proc":                     "none of LVM's",
+		v.Pool:                      `type "thin-pool"`,
+		classic.Path:                "itself a snapshot",
+		"snapdiff-test/none":        "none of that name",
+	} {
+		if _, err := OpenSource(t.Context(), name); !errors.Is(err, ErrNotVolume) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, want := range map[string]bool{v.Name: true, "snapdiff-test/none": false, "none/none": false, "none": false, "a/b/c": false, "/a/b": false} {
+		if is, err := IsVolume(t.Context(), name); is != want || err != nil {
+			t.Errorf("%s is a volume: %v, %v", name, is, err)
+		}
+	}
+	empty := NewVolume(t, Thin, 8<<20)
+	e := open(t, empty.Name)
+	if _, err := e.Take(t.Context(), New{Name: Prefix + "empty"}); !errors.Is(err, ErrFilesystem) {
+		t.Errorf("a snapshot of nothing: %v", err)
+	}
+	if ours, err := e.Ours(t.Context(), Prefix+"empty"); err != nil || len(ours) > 0 {
+		t.Errorf("it was left behind: %v, %v", ours, err)
+	}
+}
