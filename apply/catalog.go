@@ -106,8 +106,11 @@ type RunInfo struct {
 }
 
 // Runs gives all runs, oldest first.
-func (s *Store) Runs() (runs []RunInfo, err error) {
-	err = s.query(`SELECT id, state, how, reason, date, started, finished, mark, counts, incomplete, warnings, base, space FROM runs ORDER BY id`, func(row *sqlite.Stmt) error {
+func (s *Store) Runs() ([]RunInfo, error) { return s.runs(`ORDER BY id`) }
+
+// runs reads the runs that the end of a query picks.
+func (s *Store) runs(which string) (runs []RunInfo, err error) {
+	err = s.query(`SELECT id, state, how, reason, date, started, finished, mark, counts, incomplete, warnings, base, space FROM runs `+which, func(row *sqlite.Stmt) error {
 		r := RunInfo{
 			ID: row.ColumnInt64(0), State: row.ColumnText(1), How: row.ColumnText(2), Reason: row.ColumnText(3), Date: time.Unix(0, row.ColumnInt64(4)),
 			Started: time.Unix(0, row.ColumnInt64(5)), Ended: time.Unix(0, row.ColumnInt64(6)), Incomplete: row.ColumnInt64(9), Space: row.ColumnInt64(12),
@@ -122,17 +125,21 @@ func (s *Store) Runs() (runs []RunInfo, err error) {
 	return runs, catalogError("read the runs", err)
 }
 
-// Last is the newest finished run, nil when there is none; Unfinished the one that was cut off.
+// Last is the newest finished run, nil when there is none; Unfinished the one that was cut off: no run begins before it is
+// ended, so it is the newest of all.
 func (s *Store) Last() (last, unfinished *RunInfo, err error) {
-	runs, err := s.Runs()
-	for i := range runs {
-		if runs[i].State == Done {
-			last = &runs[i]
-		} else {
-			unfinished = &runs[i]
-		}
+	newest, err := s.runs(`ORDER BY id DESC LIMIT 1`)
+	if err != nil || len(newest) == 0 {
+		return nil, nil, err
 	}
-	return last, unfinished, err
+	if newest[0].State == Done {
+		return &newest[0], nil, nil
+	}
+	done, err := s.runs(`WHERE state = 'done' ORDER BY id DESC LIMIT 1`)
+	if err == nil && len(done) > 0 {
+		last = &done[0]
+	}
+	return last, &newest[0], err
 }
 
 // newRun begins a run; id 0 takes the next.

@@ -126,24 +126,26 @@ func (x *execution) at(name string) error {
 	return nil
 }
 
-// chunk is how many neighbours one worker takes: they mostly share a directory.
-const chunk = 32
-
 // each calls do for 0 to n-1 on several workers, neighbours mostly on the same. Within a test's steps it goes in order.
 func (x *execution) each(n int, do func(i int) error) error {
-	workers := x.opts.Workers
-	if workers <= 0 {
-		workers = defaultWorkers()
-	}
+	workers := x.opts.workers()
 	if x.opts.Step != nil {
 		workers = 1
 	}
-	g, ctx := errgroup.WithContext(x.ctx)
+	return inChunks(x.ctx, workers, n, do)
+}
+
+// chunk is how many neighbours one worker takes: they mostly share a directory.
+const chunk = 32
+
+// inChunks calls do for 0 to n-1 on several workers and gives the first error.
+func inChunks(ctx context.Context, workers, n int, do func(i int) error) error {
+	g, stop := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
-	for from := 0; from < n && ctx.Err() == nil; from += chunk {
+	for from := 0; from < n && stop.Err() == nil; from += chunk {
 		g.Go(func() error {
 			for i := from; i < min(from+chunk, n); i++ {
-				if ctx.Err() != nil {
+				if stop.Err() != nil {
 					return nil
 				}
 				if err := do(i); err != nil {
@@ -153,7 +155,7 @@ func (x *execution) each(n int, do func(i int) error) error {
 			return nil
 		})
 	}
-	return errors.Join(g.Wait(), x.ctx.Err())
+	return errors.Join(g.Wait(), ctx.Err())
 }
 
 func (x *execution) history() string { return fmt.Sprintf("r%d", x.run) }

@@ -85,7 +85,7 @@ func (r *reconsidering) inode(in *diff.Inode) error {
 		}
 	}
 	in.BasePaths, in.Ranges = have, nil
-	in.What |= diff.Data | diff.Meta | diff.Xattrs
+	in.What |= diff.Data | diff.Meta | diff.Xattrs | diff.Links
 	if len(have) == 0 {
 		in.What = diff.New
 	}

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,6 +27,8 @@ type recorder struct {
 	base    *beneath.Root
 	newDirs map[diff.Key]bool
 	nodes   map[diff.Key]int64
+	dirs    map[string]int64  // nodes of directories by their paths in the base
+	xattrs  map[string][]byte // of what gets a version, by a path of it
 }
 
 func (r *recorder) record() error {
@@ -64,7 +67,7 @@ func (r *recorder) record() error {
 // times notes, until the commit, the times of directories that the run disturbs though they did not change in the source: a file
 // in them is replaced. Finish sets them again; views that are opened before it have them from here.
 func (r *recorder) times() error {
-	seen, dirs := map[string]bool{}, map[string]int64{"": rootNode}
+	seen := map[string]bool{}
 	for _, in := range r.plan.Inodes {
 		if in.Attr.IsDir() {
 			continue
@@ -75,7 +78,7 @@ func (r *recorder) times() error {
 				continue
 			}
 			seen[dir] = true
-			node, err := r.s.dirNode(dir, dirs)
+			node, err := r.s.dirNode(dir, r.dirs)
 			if err != nil {
 				return err
 			}
@@ -170,27 +173,48 @@ func (r *recorder) version(k diff.Key, a diff.Attr, paths []string, content int)
 			return err
 		}
 	}
-	xattrs, err := r.xattrs(k, paths[0])
-	if err != nil {
-		return err
-	}
+	xattrs := r.xattrs[paths[0]]
 	return r.s.exec(`INSERT INTO versions(node, run, mode, uid, gid, rdev, size, mtime_s, mtime_n, nlink, xattrs, content) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
 		id, r.run, a.Mode, a.UID, a.GID, int64(a.Rdev), a.Size, a.MtimeSec, a.MtimeNsec, a.Nlink, xattrs, content)
 }
 
-func (r *recorder) xattrs(k diff.Key, path string) ([]byte, error) {
-	if k.IsPlaceholder() {
-		return nil, nil
+// readXattrs reads the attributes of all that gets a version, on several workers.
+func (r *recorder) readXattrs(ctx context.Context, workers int) error {
+	r.xattrs = map[string][]byte{}
+	type one struct {
+		key    diff.Key
+		path   string
+		xattrs []byte
 	}
-	from := r.base
-	if r.plan.fromMirror[k] {
-		from = r.s.tree
+	var all []one
+	for _, in := range r.plan.Inodes {
+		if in.What&diff.New == 0 && !in.Key.IsPlaceholder() {
+			all = append(all, one{key: in.Key, path: in.BasePaths[0]})
+		}
 	}
-	xs, err := from.Xattrs(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading what %q was: %w", path, err)
+	for _, g := range r.plan.Gone {
+		if !g.Key.IsPlaceholder() {
+			all = append(all, one{key: g.Key, path: g.BasePaths[0]})
+		}
 	}
-	return encodeXattrs(slices.DeleteFunc(xs, func(x beneath.Xattr) bool { return !countsXattr(x.Name) })), nil
+	err := inChunks(ctx, workers, len(all), func(i int) (err error) {
+		from := r.base
+		if r.plan.fromMirror[all[i].key] {
+			from = r.s.tree
+		}
+		xs, err := from.Xattrs(all[i].path)
+		if err != nil {
+			return fmt.Errorf("reading what %q was: %w", all[i].path, err)
+		}
+		all[i].xattrs = encodeXattrs(slices.DeleteFunc(xs, func(x beneath.Xattr) bool { return !countsXattr(x.Name) }))
+		return nil
+	})
+	for _, o := range all {
+		if o.xattrs != nil {
+			r.xattrs[o.path] = o.xattrs
+		}
+	}
+	return err
 }
 
 func (r *recorder) newNode(k diff.Key, a diff.Attr, paths []string) (int64, error) {
@@ -206,14 +230,14 @@ func (r *recorder) newNode(k diff.Key, a diff.Attr, paths []string) (int64, erro
 	}
 	id := r.s.conn.LastInsertRowID()
 	r.nodes[k] = id
-	return id, r.s.setNames(id, paths, map[string]int64{"": rootNode})
+	return id, r.s.setNames(id, paths, r.dirs)
 }
 
 // born is the run that made a file which has had no node so far, and so has kept its name since; 0: the first run, or not
 // known. It is the last run in which the name, or the whole directory, began to mean what it means.
 func (r *recorder) born(path string) (run int64, err error) {
 	parent, name := split(path)
-	dir, err := r.s.dirNode(parent, map[string]int64{"": rootNode})
+	dir, err := r.s.dirNode(parent, r.dirs)
 	if err != nil {
 		return 0, err
 	}
@@ -342,8 +366,14 @@ func (s *Store) commitDirs(run int64, p *plan) error {
 	return nil
 }
 
+// commitFiles says where the names are of files that gained or lost some.
 func (s *Store) commitFiles(p *plan) error {
-	changed := slices.DeleteFunc(slices.Clone(p.Inodes), func(in diff.Inode) bool { return in.What&diff.New != 0 || in.Attr.IsDir() })
+	var changed []*diff.Inode
+	for i := range p.Inodes {
+		if in := &p.Inodes[i]; in.What&(diff.New|diff.Links) == diff.Links && !in.Attr.IsDir() {
+			changed = append(changed, in)
+		}
+	}
 	ids := make([]int64, len(changed))
 	for i, in := range changed {
 		var err error

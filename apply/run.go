@@ -31,6 +31,13 @@ type Options struct {
 	Step func(name string) error
 }
 
+func (o *Options) workers() int {
+	if o.Workers > 0 {
+		return o.Workers
+	}
+	return defaultWorkers()
+}
+
 // Result is what a run did.
 type Result struct {
 	Run        int64
@@ -71,34 +78,50 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 			return nil, fmt.Errorf("looking at what earlier runs could not copy: %w", err)
 		}
 	}
-	var id int64
+	r := &recorder{s: s, plan: p, base: run.Base, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}, dirs: map[string]int64{"": rootNode}}
+	if err := r.readXattrs(ctx, opts.workers()); err != nil {
+		return nil, err
+	}
+	// A run with nothing to do is recorded and committed at once.
 	err := s.transaction("record the run", func() error {
-		if run.Rekey != nil {
-			if err := errors.Join(s.rekey(run.Rekey, run.Links), s.clearNeedsFull()); err != nil {
-				return err
-			}
-		}
-		if err := s.recordLinks(run.Changes); err != nil {
+		if err := r.begin(run); err != nil || !p.empty() {
 			return err
 		}
-		var err error
-		if id, err = s.newRun(run.ID, Recorded, run.How, run.Reason, run.BaseMark, run.Mark); err != nil {
-			return err
-		}
-		r := &recorder{s: s, run: id, plan: p, base: run.Base, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
-		if err := r.record(); err != nil {
-			return err
-		}
-		return storePlan(s.conn, id, p)
+		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, nil, nil))
 	})
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.goOn(ctx, id, Recorded, false, p, run.Next, opts)
+	var res *Result
+	if p.empty() {
+		res, err = s.result(r.run, p, nil)
+	} else {
+		res, err = s.goOn(ctx, r.run, Recorded, false, p, run.Next, opts)
+	}
 	if res != nil {
 		res.How, res.Reason = run.How, run.Reason
 	}
 	return res, err
+}
+
+// begin records a run with its rows and its plan, within the caller's transaction.
+func (r *recorder) begin(run Run) (err error) {
+	s := r.s
+	if run.Rekey != nil {
+		if err := errors.Join(s.rekey(run.Rekey, run.Links), s.clearNeedsFull()); err != nil {
+			return err
+		}
+	}
+	if err := s.recordLinks(run.Changes); err != nil {
+		return err
+	}
+	if r.run, err = s.newRun(run.ID, Recorded, run.How, run.Reason, run.BaseMark, run.Mark); err != nil {
+		return err
+	}
+	if err := r.record(); err != nil || r.plan.empty() {
+		return err
+	}
+	return storePlan(s.conn, r.run, r.plan)
 }
 
 // Resume finishes a run that was cut off, from its recorded plan. next is its new snapshot.
@@ -122,10 +145,8 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 		return nil, err
 	}
 	x.resumed = resumed
-	if !p.empty() {
-		if err := x.phases(state); err != nil {
-			return nil, err
-		}
+	if err := x.phases(state); err != nil {
+		return nil, err
 	}
 	if err := x.at("commit"); err != nil {
 		return nil, err
@@ -134,6 +155,11 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 	if err := s.transaction("commit the run", func() error { return s.commit(id, p, x.problems, warnings) }); err != nil {
 		return nil, err
 	}
+	return s.result(id, p, warnings)
+}
+
+// result tells what a run that is done has done.
+func (s *Store) result(id int64, p *plan, warnings []string) (*Result, error) {
 	problems, err := s.Pending()
 	if err != nil {
 		return nil, err
