@@ -1,5 +1,14 @@
 package inodefeed
 
+import (
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	a "snapdiff/apply/applytest"
+)
+
 // ext4Features are the ways to make an ext4 that differ in how inodes lie on it.
 var ext4Features = []feature{
 	{"default", nil},
@@ -26,3 +35,25 @@ var ext4Features = []feature{
 }
 
 const ext4Size = 96 << 20
+
+// TestLargeExt4: numbers of blocks of more than 32 bits. It takes much memory: only in a soak.
+func TestLargeExt4(t *testing.T) {
+	if !a.Soak() {
+		return
+	}
+	v := newVolume(t, a.Ext4, 18<<40, "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "-N", "150000", "-J", "size=4")
+	a.Apply(t, v.dir, a.Many("directories", 0, 100, 1, func(i int) a.Change { return a.Mkdir(fmt.Sprint(i)) }))
+	a.Apply(t, v.dir, odd...)
+	s := v.snapshot()
+	checkInodes(t, s)
+	fs, err := open(s.Side)
+	must(t, err)
+	highest := int64(0)
+	walk(t, s.Root, func(_ string, _ uint64, st unix.Stat_t) {
+		x := fs.(*ext4)
+		highest = max(highest, x.groups[(st.Ino-1)/uint64(x.super.inodesPerGroup)].table/x.super.blockSize)
+	})
+	if highest < 1<<32 {
+		t.Errorf("the highest inode table in use is at block %#x", highest)
+	}
+}
