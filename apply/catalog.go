@@ -154,6 +154,16 @@ func (s *Store) newRun(id int64, state, how, reason string, base, mark snapshot.
 			return 0, err
 		}
 	}
+	if id != 0 { // runs are in the order of their ids: everything that reads history rests on it
+		later := false
+		err := s.query(`SELECT 1 FROM runs WHERE id >= ? LIMIT 1`, func(*sqlite.Stmt) error { later = true; return nil }, id)
+		if err == nil && later {
+			err = fmt.Errorf("a later run than r%d has begun", id)
+		}
+		if err != nil {
+			return 0, catalogError("begin a run", err)
+		}
+	}
 	err = s.exec(`INSERT INTO runs(id, state, how, reason, date, started, base, mark) VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?)`,
 		id, state, how, reason, mark.Taken.UnixNano(), time.Now().UnixNano(), string(b), string(m))
 	return s.conn.LastInsertRowID(), catalogError("begin a run", err)

@@ -24,4 +24,7 @@ func TestReservedRunIsNoOthers(t *testing.T) {
 	if id, err := s.newRun(0, Recorded, "native", "", snapshot.Mark{}, snapshot.Mark{}); err != nil || id != 3 {
 		t.Errorf("the next run has id r%d %v, want r3", id, err)
 	}
+	if _, err := s.newRun(1, Recorded, "native", "", snapshot.Mark{}, snapshot.Mark{}); err == nil {
+		t.Error("a run came before later ones")
+	}
 }

@@ -21,7 +21,7 @@ var uuid = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 func TestRunOptions(t *testing.T) {
 	fs := applytest.Mount(t, applytest.Btrfs)
 	for name, test := range map[string]func(*jobBench){
-		"held": heldRun, "heldAgain": heldAgain, "replacedIsNotDeleted": replacedIsNotDeleted, "dryRun": dryRun, "foreign": foreignSnapshots,
+		"held": heldRun, "heldAgain": heldAgain, "heldBehindRepair": heldBehindRepair, "replacedIsNotDeleted": replacedIsNotDeleted, "dryRun": dryRun, "foreign": foreignSnapshots,
 		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack, "alteredMirror": alteredMirror, "nested": nested, "several": severalJobs,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,6 +134,20 @@ func heldAgain(b *jobBench) {
 	b.equal()
 	b.refused(1, "no run is", "run", "--approve", "r3")
 	b.wantSnapshots(1, "the base")
+}
+
+// heldBehindRepair: a repair is a run of its own with the same base. What was held before it cannot come after it.
+func heldBehindRepair(b *jobBench) {
+	b.configure("max_deleted = 0")
+	b.begin("1", "2")
+	b.sh("rm $S/1")
+	b.refused(5, "r2 is held", "run")
+	b.sh("echo theirs > $STORE/tree/2")
+	b.snapdiff(0, "verify", "--repair")
+	b.refused(1, "no run is", "run", "--approve", "r2")
+	b.refused(5, "r4 is held", "run")
+	b.silent("run", "--approve", "r4")
+	b.equal()
 }
 
 // A file that another one takes the place of is not deleted, and neither is one that moves.

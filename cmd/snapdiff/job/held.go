@@ -41,8 +41,11 @@ func HeldRun(store *apply.Store) (*Held, error) {
 		return nil, fmt.Errorf("read the held run: %w", err)
 	}
 	last, cut, err := store.Last()
-	if err != nil || cut != nil || last == nil && h.Base != "" || last != nil && h.Base != last.Mark.ID {
+	if err != nil || cut != nil || last == nil && h.Base != "" {
 		return nil, err
+	}
+	if last != nil && (h.Base != last.Mark.ID || last.ID > h.ID) { // the second: a repair keeps the base
+		return nil, nil
 	}
 	return h, nil
 }
