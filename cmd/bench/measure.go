@@ -64,6 +64,9 @@ func (b *bench) makeSource() error {
 func (b *bench) newRound(cold bool) error {
 	path := filepath.Join(b.snapshots, fmt.Sprintf("round-%d", len(b.rounds)))
 	b.rounds = append(b.rounds, round{cold, path})
+	if err := command("sync"); err != nil { // as snapdiff does
+		return err
+	}
 	return command("btrfs", "subvolume", "snapshot", "-r", b.source, path)
 }
 

@@ -37,6 +37,7 @@ func candidates(ctx context.Context, fd int, bound uint64, workers int) (*found,
 	for range workers {
 		group.Go(func() error {
 			s := search{ctx: ctx, cursor: btrfs.NewCursor(fd, make([]byte, 256<<10)), bound: bound}
+			s.cursor.Most = 16 * fewNames
 			for {
 				i := int(taken.Add(1)) - 1
 				if i >= len(parts) {
@@ -113,11 +114,15 @@ type search struct {
 	bound  uint64
 }
 
+// fewNames is how many items are read at first where many may follow that nobody wants: the DirItemKey items of a directory, whose
+// names come again, and in fewer leaves, as DirIndexKey items.
+const fewNames = 64
+
 // piece searches the inodes from one number up to before another.
 func (s *search) piece(from, to uint64) error {
 	s.cursor.Seek(btrfs.SearchKey{
 		MinObjectID: from, MaxObjectID: to - 1, MaxType: 255, MaxOffset: maxU64, MinTransid: s.bound, MaxTransid: maxU64,
-	}, 0)
+	}, fewNames)
 	for n := 0; ; n++ {
 		if n%4096 == 0 && s.ctx.Err() != nil {
 			return s.ctx.Err()
@@ -129,9 +134,8 @@ func (s *search) piece(from, to uint64) error {
 		switch it.Type {
 		case btrfs.InodeItemKey:
 			err = s.inode(it)
-		case btrfs.DirItemKey: // the same names come again, and in less places, as DirIndexKey items
-			const few = 64
-			err = s.cursor.SkipTo(it.ObjectID, btrfs.DirIndexKey, few)
+		case btrfs.DirItemKey:
+			err = s.cursor.SkipTo(it.ObjectID, btrfs.DirIndexKey, fewNames)
 		case btrfs.DirIndexKey:
 			err = s.name(it)
 		}

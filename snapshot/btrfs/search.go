@@ -84,6 +84,9 @@ func Search(fd int, key SearchKey, buf []byte, yield func(Item) error) error {
 
 // Cursor hands out the items of a search one by one. It is for one goroutine.
 type Cursor struct {
+	// Most is how many items one call of the kernel copies at most; 0: as many as the buffer holds.
+	Most uint32
+
 	fd               int
 	buf              []byte
 	minType, maxType uint32
@@ -106,10 +109,19 @@ func NewCursor(fd int, buf []byte) *Cursor {
 // Seek begins a search. few, if not 0, says that perhaps only so many items will be taken: no more are copied at first, and
 // more with each call.
 func (c *Cursor) Seek(key SearchKey, few int) {
-	c.minType, c.maxType, c.want, c.limit = key.MinType, key.MaxType, key, math.MaxUint32
+	c.minType, c.maxType, c.want = key.MinType, key.MaxType, key
 	c.over, c.rest, c.items = false, nil, 0
+	c.ask(few)
+}
+
+// ask sets how many items the next call asks for.
+func (c *Cursor) ask(few int) {
+	c.limit = math.MaxUint32
 	if few > 0 {
 		c.limit = uint32(few)
+	}
+	if c.Most > 0 {
+		c.limit = min(c.limit, c.Most)
 	}
 }
 
@@ -160,9 +172,7 @@ func (c *Cursor) SkipTo(inode uint64, kind uint32, few int) error {
 	if before(c.want.MinObjectID, c.want.MinType) {
 		c.want.MinObjectID, c.want.MinType, c.want.MinOffset = inode, kind, 0
 		c.over = c.over || inode > c.want.MaxObjectID
-		if few > 0 {
-			c.limit = uint32(few)
-		}
+		c.ask(few)
 	}
 	return nil
 }
@@ -185,8 +195,8 @@ func (c *Cursor) fill() error {
 	}
 	c.rest, c.items = c.buf[searchHeadSize:], items
 	c.short, c.over = items < c.limit, items == 0
-	if c.limit < math.MaxUint32/4 {
-		c.limit *= 4
+	if c.limit < math.MaxUint32/2 {
+		c.ask(2 * int(c.limit))
 	}
 	return nil
 }

@@ -25,6 +25,9 @@ func Name(taken time.Time) string {
 
 // Create takes a read-only snapshot of the subvolume source as dir/name. The kernel writes out what is dirty in the
 // source and has committed the snapshot when this returns. name must begin with Prefix.
+//
+// What waits to be written is committed first: the next comparison also reads what carries the snapshot's own transaction, so
+// there should be little of it.
 func Create(source, dir, name string) (snapshot.Mark, error) {
 	if !strings.HasPrefix(name, Prefix) {
 		return snapshot.Mark{}, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
@@ -37,6 +40,9 @@ func Create(source, dir, name string) (snapshot.Mark, error) {
 	from, err := infoOf(int(src.Fd()), source)
 	if err != nil {
 		return snapshot.Mark{}, err
+	}
+	if err := ioctl(int(src.Fd()), iocSync, nil); err != nil {
+		return snapshot.Mark{}, explain("sync filesystem of", source, err)
 	}
 	args := volArgsV2{FD: int64(src.Fd()), Flags: flagReadOnly}
 	if err := namedIoctl("take snapshot of "+source+" as", dir, name, iocSnapCreateV2, args); err != nil {
