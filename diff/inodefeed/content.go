@@ -2,8 +2,8 @@ package inodefeed
 
 import (
 	"bytes"
+	"context"
 	"io"
-	"os"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -15,13 +15,14 @@ import (
 
 // contents compares files of both snapshots.
 type contents struct {
+	ctx        context.Context
 	base, next *beneath.Root
 	changed    lvm.Blocks
 	bufs       [2][]byte
 }
 
-func (f *feed) contents() *contents {
-	return &contents{base: f.base.root, next: f.next.root, changed: f.changed}
+func (f *feed) contents(ctx context.Context) *contents {
+	return &contents{ctx: ctx, base: f.base.root, next: f.next.root, changed: f.changed}
 }
 
 // compare is a diff.Content. What lies at the same place on the device in both, in blocks that did not change, is equal. A
@@ -33,42 +34,59 @@ func (c *contents) compare(_ uint64, b, n diff.Info, basePath, nextPath string) 
 	if b.Size == 0 && n.Size == 0 {
 		return nil, false, nil
 	}
-	bf, err := openFile(c.base, basePath)
-	if err != nil {
-		return nil, true, nil
+	ranges, err := c.ranges(b, n, basePath, nextPath)
+	if err != nil || len(ranges) > mostRanges {
+		return nil, true, c.ctx.Err()
 	}
-	defer bf.Close()
-	nf, err := openFile(c.next, nextPath)
+	return ranges, b.Size != n.Size || len(ranges) > 0, nil
+}
+
+// ranges are the parts of the new file that differ; never nil.
+func (c *contents) ranges(b, n diff.Info, basePath, nextPath string) ([]diff.Range, error) {
+	base, err := openFile(c.base, basePath, b.Size)
 	if err != nil {
-		return nil, true, nil
+		return nil, err
 	}
-	defer nf.Close()
-	be, err := extents(int(bf.Fd()), b.Size)
+	defer unix.Close(base.fd)
+	next, err := openFile(c.next, nextPath, n.Size)
 	if err != nil {
-		return nil, true, nil
+		return nil, err
 	}
-	ne, err := extents(int(nf.Fd()), n.Size)
-	if err != nil {
-		return nil, true, nil
-	}
-	differs := b.Size != n.Size
-	p := &pairs{base: be, next: ne, baseSize: b.Size, nextSize: n.Size, changed: c.changed}
-	p.surely = differs || b.MtimeSec != n.MtimeSec || b.MtimeNsec != n.MtimeNsec
+	defer unix.Close(next.fd)
+	p := &pairs{base: base.extents, next: next.extents, baseSize: b.Size, nextSize: n.Size, changed: c.changed}
+	p.surely = b.Size != n.Size || b.MtimeSec != n.MtimeSec || b.MtimeNsec != n.MtimeNsec
 	out := rangeList{list: []diff.Range{}}
 	err = p.each(func(off, end int64, v verdict) error {
 		if v == different {
 			out.add(off, end)
 			return nil
 		}
-		return c.read(bf, nf, off, end, &out)
+		return c.read(base.fd, next.fd, off, end, &out)
 	})
-	switch {
-	case err != nil:
-		return nil, true, nil
-	case len(out.list) > mostRanges:
-		return nil, true, nil
+	return out.list, err
+}
+
+// file is an open file with its map.
+type file struct {
+	fd      int
+	extents []extent
+}
+
+func openFile(r *beneath.Root, path string, size int64) (f file, err error) {
+	if f.fd, err = r.Open(path, unix.O_RDONLY, 0); err != nil {
+		return f, err
 	}
-	return out.list, differs || len(out.list) > 0, nil
+	var unwritten bool
+	if f.extents, unwritten, err = extents(f.fd, size); err != nil {
+		unix.Close(f.fd)
+		return f, err
+	}
+	if unwritten {
+		// What is allocated and not written looks like data, no more like a hole, for as long as pages of it are in memory:
+		// only what is asked for is read. Advice only: no error matters.
+		unix.Fadvise(f.fd, 0, 0, unix.FADV_RANDOM)
+	}
+	return f, nil
 }
 
 // verdict is what maps and changed blocks tell of a part of a file.
@@ -142,19 +160,22 @@ const (
 )
 
 // read compares the bytes of both files from off to end.
-func (c *contents) read(bf, nf *os.File, off, end int64, out *rangeList) error {
+func (c *contents) read(base, next int, off, end int64, out *rangeList) error {
 	for i := range c.bufs {
 		if c.bufs[i] == nil {
 			c.bufs[i] = make([]byte, piece)
 		}
 	}
 	for off < end {
-		n := min(end-off, piece)
-		b, x := c.bufs[0][:n], c.bufs[1][:n]
-		if _, err := io.ReadFull(io.NewSectionReader(bf, off, n), b); err != nil {
+		if err := c.ctx.Err(); err != nil {
 			return err
 		}
-		if _, err := io.ReadFull(io.NewSectionReader(nf, off, n), x); err != nil {
+		n := min(end-off, piece)
+		b, x := c.bufs[0][:n], c.bufs[1][:n]
+		if err := readFull(base, b, off); err != nil {
+			return err
+		}
+		if err := readFull(next, x, off); err != nil {
 			return err
 		}
 		out.addBlocks(b, x, off)
@@ -188,13 +209,19 @@ func (l *rangeList) add(off, end int64) {
 	l.list = append(l.list, diff.Range{Off: off, Len: end - off})
 }
 
-func openFile(r *beneath.Root, path string) (*os.File, error) {
-	fd, err := r.Open(path, unix.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
+func readFull(fd int, buf []byte, off int64) error {
+	for len(buf) > 0 {
+		n, err := unix.Pread(fd, buf, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		buf, off = buf[n:], off+int64(n)
 	}
-	// What is allocated and not written looks like data, no more like a hole, for as long as pages of it are in memory: only
-	// what is asked for is read. Advice only: no error matters.
-	unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM)
-	return os.NewFile(uintptr(fd), path), nil
+	return nil
 }

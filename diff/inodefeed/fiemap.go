@@ -50,29 +50,31 @@ const (
 	elsewhere                   // inline: only reading tells what it is
 )
 
-// extents are what an open file maps up to size, ascending, without its holes.
-func extents(fd int, size int64) (out []extent, err error) {
+// extents are what an open file maps up to size, ascending, without its holes. unwritten says that some of these have blocks.
+func extents(fd int, size int64) (out []extent, unwritten bool, err error) {
 	m := new(fiemap)
 	for at := uint64(0); at < uint64(size); {
 		*m = fiemap{start: at, length: uint64(size) - at, count: fiemapExtents}
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsIocFiemap, uintptr(unsafe.Pointer(m))); errno != 0 {
-			return nil, fmt.Errorf("asking for the extents of a file: %w", errno)
+			return nil, false, fmt.Errorf("asking for the extents of a file: %w", errno)
 		}
 		last := m.mapped == 0
 		for _, e := range m.extents[:min(m.mapped, fiemapExtents)] {
 			if e.logical+e.length <= at && e.length > 0 {
-				return nil, fmt.Errorf("the extents of a file do not ascend at byte %d", e.logical)
+				return nil, false, fmt.Errorf("the extents of a file do not ascend at byte %d", e.logical)
 			}
 			at, last = e.logical+e.length, e.flags&fiemapLast != 0
-			if e.flags&fiemapUnwritten == 0 {
-				out = append(out, e.extent())
+			if e.flags&fiemapUnwritten != 0 {
+				unwritten = true
+				continue
 			}
+			out = append(out, e.extent())
 		}
 		if last {
 			break
 		}
 	}
-	return out, nil
+	return out, unwritten, nil
 }
 
 func (e fiemapExtent) extent() extent {

@@ -3,7 +3,6 @@ package inodefeed
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -116,7 +115,7 @@ func (m *mirror) checkRanges(in diff.Inode, next *snap) {
 	if in.BaseAttr.Size > most || in.Attr.Size > most {
 		return
 	}
-	b, n := read(m, m.base, in.BasePaths[0]), read(m, next, in.Paths[0])
+	b, n := read(m, m.base, in.BasePaths[0], in.BaseAttr.Size), read(m, next, in.Paths[0], in.Attr.Size)
 	if in.Ranges == nil {
 		m.Errorf("%q: the ranges are not known", in.Paths)
 	}
@@ -136,13 +135,13 @@ func (m *mirror) checkRanges(in diff.Inode, next *snap) {
 }
 
 // read gives the contents of a file.
-func read(t testing.TB, s *snap, path string) []byte {
+func read(t testing.TB, s *snap, path string, size int64) []byte {
 	t.Helper()
-	f, err := openFile(s.Root, path)
+	f, err := openFile(s.Root, path, size)
 	must(t, err)
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	must(t, err)
+	defer unix.Close(f.fd)
+	data := make([]byte, size)
+	must(t, readFull(f.fd, data, 0))
 	return data
 }
 

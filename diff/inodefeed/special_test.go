@@ -21,17 +21,15 @@ import (
 // alter makes the next snapshot: the base, with other bytes in the first block of a file and nothing else.
 func (v *volume) alter(base *snap, path string) *snap {
 	v.Helper()
-	f, err := openFile(base.Root, path)
+	f, err := openFile(base.Root, path, 4096)
 	must(v, err)
-	defer f.Close()
-	es, err := extents(int(f.Fd()), 4096)
-	must(v, err)
+	defer unix.Close(f.fd)
 	image := v.altered(base)
 	command(v, "cp", "--sparse=always", base.file.Name(), image)
 	device, err := os.OpenFile(image, os.O_RDWR, 0)
 	must(v, err)
 	defer device.Close()
-	_, err = device.WriteAt([]byte("other"), es[0].disk+100)
+	_, err = device.WriteAt([]byte("other"), f.extents[0].disk+100)
 	must(v, err)
 	return v.open(image, base.taken)
 }

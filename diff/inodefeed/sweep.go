@@ -50,7 +50,7 @@ func (f *feed) touched(num uint64, i inode) (bool, error) {
 		return false, fmt.Errorf("opening inode %d by its number: %w: %w", num, err, diff.ErrNotNative)
 	}
 	defer unix.Close(fd)
-	es, err := extents(fd, i.Size)
+	es, _, err := extents(fd, i.Size)
 	if err != nil {
 		return true, nil
 	}
