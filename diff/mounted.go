@@ -23,6 +23,12 @@ type Mounted struct {
 	top   uint64
 	dirs  map[uint64]string // paths of directories that were found to be there
 	under map[uint64]bool   // directories whose paths are being made
+
+	last struct { // what Path found last: most inodes are asked about several times in a row
+		num  uint64
+		path string
+		st   unix.Stat_t
+	}
 }
 
 // NewMounted makes a Tree of the snapshot mounted at root. It is of use only with Linked.
@@ -33,6 +39,9 @@ func NewMounted(root *beneath.Root, gen Generation) (*Mounted, error) {
 	}
 	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, under: map[uint64]bool{}}, nil
 }
+
+// SetTop says what number the top directory has in the snapshot's own structures, where stat shows another one.
+func (m *Mounted) SetTop(num uint64) { m.top, m.dirs = num, map[uint64]string{num: ""} }
 
 // UseNames tells where to get names from.
 func (m *Mounted) UseNames(names func(num uint64) ([]Ref, error)) { m.names = names }
@@ -75,6 +84,16 @@ func (m *Mounted) dir(num uint64) (string, error) {
 
 // Path gives one path of an inode, and its stat; false when it has no name.
 func (m *Mounted) Path(num uint64) (path string, st unix.Stat_t, ok bool, err error) {
+	if m.last.num == num {
+		return m.last.path, m.last.st, true, nil
+	}
+	if path, st, ok, err = m.find(num); ok {
+		m.last.num, m.last.path, m.last.st = num, path, st
+	}
+	return path, st, ok, err
+}
+
+func (m *Mounted) find(num uint64) (path string, st unix.Stat_t, ok bool, err error) {
 	var refs []Ref
 	if num != m.top {
 		if refs, err = m.names(num); err != nil || len(refs) == 0 {
@@ -91,7 +110,7 @@ func (m *Mounted) Path(num uint64) (path string, st unix.Stat_t, ok bool, err er
 	}
 	st, err = m.root.Lstat(path)
 	switch {
-	case err != nil && gone(err) || err == nil && st.Ino != num:
+	case err != nil && gone(err) || err == nil && st.Ino != num && num != m.top:
 		err = fmt.Errorf("%q is not inode %d, as the link index says: %w", path, num, ErrNotNative)
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && uint64(st.Nlink) != uint64(len(refs)):
 		err = fmt.Errorf("%q, inode %d, has %d links, and the link index knows %d: %w", path, num, st.Nlink, len(refs), ErrNotNative)

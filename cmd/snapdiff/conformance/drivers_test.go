@@ -33,4 +33,5 @@ var drivers = []driver{
 		dir := Subvolume(t, filepath.Join(Mount(t, Btrfs), "source"))
 		return origin{source: dir, dir: dir}
 	}},
+	{"zfs", zfsLacks, []Kind{XFS, Ext4}, func(t testing.TB) origin { return zfsOrigin(t, "-o", "xattr=sa", "-o", "dnodesize=auto") }},
 }

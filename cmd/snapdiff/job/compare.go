@@ -73,7 +73,11 @@ func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*appl
 	if err != nil {
 		return nil, err
 	}
-	changes, err := r.src.Diff(ctx, base, next, nil, diff.Options{Exclude: r.src.Exclude(), Again: again})
+	var links diff.LinkIndex
+	if r.src.NeedsLinks() {
+		links = r.store.Links()
+	}
+	changes, err := r.src.Diff(ctx, base, next, links, diff.Options{Exclude: r.src.Exclude(), Again: again})
 	if err != nil {
 		return nil, fmt.Errorf("find what changed: %w", err)
 	}
@@ -88,7 +92,7 @@ func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("compare in full: %w", err)
 	}
-	return &apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason}, nil
+	return &apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason, Links: r.src.NeedsLinks()}, nil
 }
 
 // adopted tells whether the mirror of a store without any run has something in it: a copy that init --adopt took over.

@@ -269,7 +269,7 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 	}
 	keys := r.src.Keys(next)
 	var mu sync.Mutex
-	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Mark: next.Mark, Keys: func(path string, ino uint64) (diff.Key, error) {
+	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Mark: next.Mark, Links: r.src.NeedsLinks(), Keys: func(path string, ino uint64) (diff.Key, error) {
 		key, err := keys(path, ino)
 		if err == nil && key.IsPlaceholder() {
 			mu.Lock()

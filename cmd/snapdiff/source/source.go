@@ -21,6 +21,7 @@ import (
 	"snapdiff/diff"
 	"snapdiff/snapshot"
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/zfs"
 )
 
 // Source is one filesystem that a job protects.
@@ -96,6 +97,7 @@ type kind struct {
 // kinds are all drivers.
 var kinds = []kind{
 	{"btrfs", "a btrfs subvolume", []int64{unix.BTRFS_SUPER_MAGIC}, nil, openBtrfs},
+	{"zfs", "a ZFS dataset (its name, or where it is mounted)", []int64{zfs.Magic}, isDataset, openZFS},
 }
 
 // Open finds out what kind of source a job has and opens it. It changes nothing.

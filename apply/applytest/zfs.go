@@ -1,0 +1,41 @@
+package applytest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// ZFSPool makes a pool in a file for the duration of the test and gives its name. Its datasets are mounted below dir, the
+// pool's own one is not. zpool create takes the options. It calls NeedZFS.
+func ZFSPool(t testing.TB, options ...string) (pool, dir string) {
+	t.Helper()
+	NeedZFS(t)
+	base := t.TempDir()
+	image := filepath.Join(base, "vdev")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 2<<30); err != nil {
+		t.Fatal(err)
+	}
+	pool, dir = fmt.Sprintf("snapdiff%d", os.Getpid()), filepath.Join(base, "pool")
+	args := append([]string{"create", "-O", "canmount=off", "-O", "acltype=posix", "-m", dir}, options...)
+	command(t, "zpool", append(args, pool, image)...)
+	t.Cleanup(func() { command(t, "zpool", "destroy", "-f", pool) })
+	return pool, dir
+}
+
+// Dataset makes a dataset in a pool, with the options of zfs create. It is mounted at the last element of its name below
+// the pool's directory.
+func Dataset(t testing.TB, name string, options ...string) {
+	t.Helper()
+	command(t, "zfs", append(append([]string{"create"}, options...), name)...)
+}
+
+// ZFS runs the zfs program and gives what it prints.
+func ZFS(t testing.TB, args ...string) string {
+	t.Helper()
+	return command(t, "zfs", args...)
+}

@@ -1,0 +1,209 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/diff"
+	"snapdiff/diff/zfsfeed"
+	"snapdiff/snapshot"
+	"snapdiff/snapshot/zfs"
+)
+
+// zfsSource is a ZFS dataset. Its snapshots are where ZFS keeps them, held under a tag of the job's own.
+type zfsSource struct {
+	job     config.Job
+	dataset zfs.Dataset
+}
+
+// isDataset tells whether a name without leading slash is that of a dataset. Where there is no ZFS nothing is.
+func isDataset(ctx context.Context, name string) (bool, error) {
+	_, err := zfs.Lookup(ctx, name)
+	if errors.Is(err, zfs.ErrNoDataset) || errors.Is(err, zfs.ErrNoModule) || errors.Is(err, zfs.ErrNoProgram) {
+		return false, nil
+	}
+	return err == nil || errors.Is(err, zfs.ErrVolume), zfsHint(err, name)
+}
+
+func openZFS(ctx context.Context, j config.Job) (Source, error) {
+	var d zfs.Dataset
+	var err error
+	if filepath.IsAbs(j.Source) {
+		d, err = zfs.At(ctx, j.Source)
+	} else {
+		d, err = zfs.Lookup(ctx, j.Source)
+	}
+	if err != nil {
+		return nil, zfsHint(fmt.Errorf("source: %w", err), j.Source)
+	}
+	return &zfsSource{j, d}, nil
+}
+
+// zfsHint says what to do about the usual troubles.
+func zfsHint(err error, name string) error {
+	said := ""
+	var failed *zfs.Error
+	if errors.As(err, &failed) {
+		said = failed.Stderr
+	}
+	for _, h := range []struct {
+		is   bool
+		next string
+	}{
+		{errors.Is(err, zfs.ErrNoModule), "modprobe zfs, or install OpenZFS"},
+		{errors.Is(err, zfs.ErrNoProgram), "install the zfs program (zfsutils-linux)"},
+		{errors.Is(err, zfs.ErrNoKey), "zfs load-key " + name},
+		{errors.Is(err, zfs.ErrVolume), "name a dataset that is a filesystem: zfs list -t filesystem"},
+		{errors.Is(err, zfs.ErrNotTop), "name the dataset itself (zfs list), or the directory where it is mounted"},
+		{strings.Contains(said, "permission denied"), "run snapdiff as root"},
+		{strings.Contains(said, "read-only") || strings.Contains(said, "readonly"), "the pool is imported read-only: zpool export it and zpool import it again"},
+		{strings.Contains(said, "suspended"), "the pool is suspended: see zpool status, then zpool clear"},
+		{strings.Contains(said, "out of space"), "make room in the pool: zfs list -o space"},
+		{strings.Contains(said, "snapshot limit"), "raise it: zfs set snapshot_limit=none DATASET, or destroy old snapshots"},
+	} {
+		if err != nil && h.is {
+			return hint.With(err, "%s", h.next)
+		}
+	}
+	return err
+}
+
+func (s *zfsSource) Kind() string      { return "zfs" }
+func (s *zfsSource) ID() string        { return s.dataset.GUID }
+func (s *zfsSource) Dir() string       { return s.dataset.Dir }
+func (s *zfsSource) Exclude() []string { return []string{ownDir} }
+func (s *zfsSource) NeedsLinks() bool  { return true }
+func (s *zfsSource) Close() error      { return nil }
+
+// prefix begins the names of this job's snapshots.
+func (s *zfsSource) prefix() string { return zfs.Prefix + prefix(s.job) }
+
+// tag is the name of this job's holds.
+func (s *zfsSource) tag() string { return strings.TrimSuffix(s.prefix(), "-") }
+
+func (s *zfsSource) Take(ctx context.Context) (snapshot.Mark, error) {
+	if err := s.dataset.CheckKey(ctx); err != nil {
+		return snapshot.Mark{}, zfsHint(err, s.dataset.Name)
+	}
+	name := s.prefix() + time.Now().UTC().Format("20060102T150405.000000000Z")
+	mark, err := zfs.Take(ctx, s.dataset, name, s.tag())
+	return mark, zfsHint(err, s.dataset.Name)
+}
+
+// Foreign holds a snapshot of the dataset that somebody else made. It may be named with or without the dataset.
+func (s *zfsSource) Foreign(ctx context.Context, name string) (snapshot.Mark, error) {
+	short := strings.TrimPrefix(name, s.dataset.Name)
+	short = strings.TrimPrefix(short, "@")
+	if strings.ContainsAny(short, "@/") {
+		return snapshot.Mark{}, hint.With(fmt.Errorf("%s is not a snapshot of the source %s", name, s.dataset.Name),
+			"zfs list -t snapshot %s shows those that are", s.dataset.Name)
+	}
+	mark, err := zfs.MarkOf(ctx, s.dataset, short)
+	if errors.Is(err, zfs.ErrNoDataset) {
+		return mark, hint.With(fmt.Errorf("there is no snapshot %s@%s", s.dataset.Name, short), "zfs list -t snapshot %s shows those that there are", s.dataset.Name)
+	}
+	if err != nil {
+		return mark, err
+	}
+	mark.Foreign = !strings.HasPrefix(short, s.prefix())
+	return mark, zfsHint(zfs.Hold(ctx, mark.Path, s.tag()), s.dataset.Name)
+}
+
+func (s *zfsSource) Open(ctx context.Context, mark snapshot.Mark) (*Snapshot, error) {
+	name, err := zfs.Find(ctx, s.dataset, mark)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dataset.CheckKey(ctx); err != nil {
+		return nil, zfsHint(err, s.dataset.Name)
+	}
+	root, release, err := zfs.Mount(name)
+	if err != nil {
+		return nil, zfsHint(err, s.dataset.Name)
+	}
+	mark.Path = name
+	return &Snapshot{Mark: mark, Root: root, release: release}, nil
+}
+
+func (s *zfsSource) Drop(ctx context.Context, mark snapshot.Mark) error {
+	name, err := zfs.Find(ctx, s.dataset, mark)
+	if errors.Is(err, snapshot.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.drop(ctx, name)
+}
+
+// drop destroys a snapshot of ours, and gives another's back.
+func (s *zfsSource) drop(ctx context.Context, name string) error {
+	if _, short, _ := strings.Cut(name, "@"); strings.HasPrefix(short, s.prefix()) {
+		return zfs.Destroy(ctx, name, s.tag())
+	}
+	return zfs.Release(ctx, name, s.tag())
+}
+
+func (s *zfsSource) Clean(ctx context.Context, keep ...snapshot.Mark) error {
+	all, err := zfs.List(ctx, s.dataset)
+	if err != nil {
+		return fmt.Errorf("find old snapshots: %w", err)
+	}
+	var errs []error
+	for _, h := range all {
+		if slices.ContainsFunc(keep, func(m snapshot.Mark) bool { return m.ID == h.ID }) {
+			continue
+		}
+		if !strings.HasPrefix(h.Name, s.prefix()) {
+			if h.Holds == 0 {
+				continue
+			}
+			if ours, err := zfs.HoldsTag(ctx, h.Path, s.tag()); err != nil || !ours {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		if err := s.drop(ctx, h.Path); err != nil {
+			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Comparable: snapshots that one dataset has are of one line. (Where it was rolled back to an older one, or its snapshots went to a
+// clone that was promoted, the base is gone.)
+func (s *zfsSource) Comparable(base, next snapshot.Mark) string {
+	if base.Trans >= next.Trans {
+		return fmt.Sprintf("the new snapshot (transaction %d) is not newer than the base (transaction %d)", next.Trans, base.Trans)
+	}
+	return ""
+}
+
+func (s *zfsSource) Diff(ctx context.Context, base, next *Snapshot, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+	from, err1 := strconv.ParseUint(base.Mark.ID, 10, 64)
+	to, err2 := strconv.ParseUint(next.Mark.ID, 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("GUID of a snapshot: %w", err)
+	}
+	sent := zfs.Send(ctx, base.Mark.Path, next.Mark.Path)
+	defer sent.Close()
+	set, err := zfsfeed.Diff(ctx, base.Root, next.Root, sent, from, to, links, opts)
+	if err != nil {
+		return nil, err
+	}
+	// A snapshot has empty directories where children are mounted, and nothing in it tells them from others.
+	set.Skipped, err = s.dataset.Children()
+	return set, err
+}
+
+func (s *zfsSource) Keys(snap *Snapshot) func(string, uint64) (diff.Key, error) {
+	return zfsfeed.Keys(snap.Root)
+}

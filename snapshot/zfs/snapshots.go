@@ -1,0 +1,189 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	gozfs "github.com/mistifyio/go-zfs/v3"
+
+	"snapdiff/snapshot"
+)
+
+// Prefix begins the name of every snapshot that is ours. Nothing else is ever destroyed.
+const Prefix = "snapdiff-"
+
+// Held is a snapshot as zfs list shows it.
+type Held struct {
+	snapshot.Mark
+	Name  string // behind the '@'
+	Holds int    // of anybody
+}
+
+// Take takes a snapshot of the dataset and holds it, so that nobody's clean-up destroys it. name must begin with Prefix.
+func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, error) {
+	if !strings.HasPrefix(name, Prefix) {
+		return snapshot.Mark{}, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
+	}
+	if err := errors.Join(ready(), ctx.Err(), d.flush()); err != nil {
+		return snapshot.Mark{}, err
+	}
+	if _, err := (&gozfs.Dataset{Name: d.Name, Type: gozfs.DatasetFilesystem}).Snapshot(name, false); err != nil {
+		return snapshot.Mark{}, fmt.Errorf("take a snapshot of %s: %w", d.Name, libraryError(err))
+	}
+	err := Hold(ctx, d.Name+"@"+name, tag)
+	var mark snapshot.Mark
+	if err == nil {
+		mark, err = MarkOf(ctx, d, name)
+	}
+	if err != nil {
+		return snapshot.Mark{}, errors.Join(err, Destroy(context.WithoutCancel(ctx), d.Name+"@"+name, tag))
+	}
+	return mark, nil
+}
+
+// MarkOf describes the snapshot of the dataset that has this name; ErrNoDataset when there is none.
+func MarkOf(ctx context.Context, d Dataset, name string) (snapshot.Mark, error) {
+	all, err := list(ctx, d, "-t", "snapshot", d.Name+"@"+name)
+	if err != nil {
+		return snapshot.Mark{}, err
+	}
+	if len(all) != 1 {
+		return snapshot.Mark{}, fmt.Errorf("snapshot %s@%s: zfs list gave %d lines", d.Name, name, len(all))
+	}
+	return all[0].Mark, nil
+}
+
+// List gives all snapshots of the dataset, those of others too, oldest first.
+func List(ctx context.Context, d Dataset) ([]Held, error) {
+	return list(ctx, d, "-t", "snapshot", "-d", "1", "-s", "createtxg", d.Name)
+}
+
+func list(ctx context.Context, d Dataset, args ...string) ([]Held, error) {
+	lines, err := run(ctx, append([]string{"list", "-H", "-p", "-o", "name,guid,createtxg,creation,userrefs"}, args...)...)
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots of %s: %w", d.Name, err)
+	}
+	var all []Held
+	for _, f := range lines {
+		if len(f) != 5 {
+			return nil, fmt.Errorf("list snapshots of %s: a line of %d fields: %q", d.Name, len(f), f)
+		}
+		txg, err1 := strconv.ParseUint(f[2], 10, 64)
+		taken, err2 := strconv.ParseInt(f[3], 10, 64)
+		holds, err3 := strconv.Atoi(f[4])
+		_, name, ok := strings.Cut(f[0], "@")
+		if err := errors.Join(err1, err2, err3); err != nil || !ok {
+			return nil, fmt.Errorf("list snapshots of %s: line %q: %w", d.Name, f, err)
+		}
+		all = append(all, Held{Name: name, Holds: holds, Mark: snapshot.Mark{
+			Kind: "zfs", Source: d.GUID, ID: f[1], Parent: d.GUID, Path: f[0], Trans: txg, Taken: time.Unix(taken, 0),
+		}})
+	}
+	return all, nil
+}
+
+// Find gives the present full name of a snapshot of the dataset that the catalog remembers: the one with its GUID.
+// snapshot.ErrGone says that the dataset has it no more.
+func Find(ctx context.Context, d Dataset, mark snapshot.Mark) (string, error) {
+	if _, name, ok := strings.Cut(mark.Path, "@"); ok {
+		if m, err := MarkOf(ctx, d, name); err == nil && m.ID == mark.ID {
+			return m.Path, nil
+		} else if err != nil && !errors.Is(err, ErrNoDataset) {
+			return "", err
+		}
+	}
+	all, err := List(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all {
+		if s.ID == mark.ID {
+			return s.Path, nil
+		}
+	}
+	return "", fmt.Errorf("snapshot %s (%s): %w", mark.ID, mark.Path, snapshot.ErrGone)
+}
+
+// Hold holds the snapshot of this full name. One that has the tag already stays as it is.
+func Hold(ctx context.Context, name, tag string) error {
+	_, err := run(ctx, "hold", tag, name)
+	var failed *Error
+	if errors.As(err, &failed) && strings.Contains(failed.Stderr, "tag already exists") {
+		return nil
+	}
+	return err
+}
+
+// Release takes our hold away from the snapshot of this full name. One that has none stays as it is.
+func Release(ctx context.Context, name, tag string) error {
+	_, err := run(ctx, "release", tag, name)
+	var failed *Error
+	if errors.As(err, &failed) && strings.Contains(failed.Stderr, "no such tag") {
+		return nil
+	}
+	return err
+}
+
+// HoldsTag tells whether the snapshot of this full name has the tag.
+func HoldsTag(ctx context.Context, name, tag string) (bool, error) {
+	lines, err := run(ctx, "holds", "-H", name)
+	for _, f := range lines {
+		if len(f) >= 2 && f[1] == tag {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// Destroy releases and destroys our snapshot of this full name.
+func Destroy(ctx context.Context, name, tag string) error {
+	if _, short, ok := strings.Cut(name, "@"); !ok || !strings.HasPrefix(short, Prefix) {
+		return fmt.Errorf("destroy %q: not a snapshot of ours, their names begin with %q", name, Prefix)
+	}
+	if err := Release(ctx, name, tag); err != nil {
+		return err
+	}
+	err := (&gozfs.Dataset{Name: name, Type: gozfs.DatasetSnapshot}).Destroy(gozfs.DestroyDefault)
+	if err != nil {
+		return fmt.Errorf("destroy snapshot %s: %w", name, libraryError(err))
+	}
+	return nil
+}
+
+// Send gives the incremental send stream from one snapshot to a later one of the same dataset, by their full names. Closing it
+// ends the sending. What goes wrong with it comes out of Read.
+func Send(ctx context.Context, base, next string) io.ReadCloser {
+	r, w := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		defer stop()
+		err := ready()
+		if err == nil {
+			from := &gozfs.Dataset{Name: base, Type: gozfs.DatasetSnapshot}
+			err = (&gozfs.Dataset{Name: next, Type: gozfs.DatasetSnapshot}).IncrementalSend(from, w)
+		}
+		if err != nil {
+			err = fmt.Errorf("send the changes from %s to %s: %w", base, next, libraryError(err))
+		}
+		w.CloseWithError(err)
+	}()
+	return r
+}
+
+// libraryError makes an error of go-zfs one of ours: it has the words of zfs in a field.
+func libraryError(err error) error {
+	var e *gozfs.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	said := strings.TrimSpace(e.Stderr)
+	if said == "" {
+		return e.Err
+	}
+	return &Error{Args: strings.Fields(e.Debug)[1:], Stderr: e.Stderr, Err: e.Err}
+}

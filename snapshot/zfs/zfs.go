@@ -1,0 +1,237 @@
+// Package zfs takes, holds, finds, mounts and destroys snapshots of ZFS datasets, and has the changes between two of them sent.
+// It drives the zfs program, by go-zfs where that can do it. A dataset and a snapshot are known by their GUIDs, which outlive
+// renames; names are only where to look first.
+package zfs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Magic is f_type of statfs(2) of a mounted dataset (ZFS_SUPER_MAGIC).
+const Magic = 0x2fc12fc1
+
+// What can be wrong with a source, besides what the zfs program says.
+var (
+	ErrNoModule  = errors.New("the ZFS module is not loaded")
+	ErrNoProgram = errors.New("the zfs program is not installed")
+	ErrNoDataset = errors.New("there is no such dataset")
+	ErrVolume    = errors.New("is a volume, not a filesystem")
+	ErrNoKey     = errors.New("is encrypted and its key is not loaded")
+	ErrNotTop    = errors.New("is not the mount point of a dataset")
+)
+
+// Error is a zfs command that failed.
+type Error struct {
+	Args   []string
+	Stderr string
+	Err    error
+}
+
+// Error gives what the command said.
+func (e *Error) Error() string {
+	said := strings.TrimSpace(e.Stderr)
+	if said == "" {
+		said = e.Err.Error()
+	}
+	return fmt.Sprintf("zfs %s: %s", strings.Join(e.Args, " "), said)
+}
+
+// Unwrap gives ErrNoDataset where that is what was said, and how the command ended.
+func (e *Error) Unwrap() []error {
+	if strings.Contains(e.Stderr, "does not exist") {
+		return []error{ErrNoDataset, e.Err}
+	}
+	return []error{e.Err}
+}
+
+// ready makes sure that the zfs program can be run. Its place is not in the search path of every cron.
+func ready() error {
+	withSbin()
+	if _, err := os.Stat("/dev/zfs"); err != nil {
+		return ErrNoModule
+	}
+	if _, err := exec.LookPath("zfs"); err != nil {
+		return ErrNoProgram
+	}
+	return nil
+}
+
+var withSbin = sync.OnceFunc(func() {
+	os.Setenv("PATH", strings.TrimPrefix(os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin", ":"))
+})
+
+// run runs the zfs program and gives its output as lines of fields.
+func run(ctx context.Context, args ...string) ([][]string, error) {
+	if err := ready(); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, "zfs", args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return nil, &Error{args, errs.String(), err}
+	}
+	var lines [][]string
+	for line := range strings.Lines(out.String()) {
+		lines = append(lines, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
+	}
+	return lines, nil
+}
+
+// Dataset is a filesystem in a pool.
+type Dataset struct {
+	Name string
+	GUID string // decimal
+	Dir  string // where it is mounted, "" if it is not
+}
+
+// Lookup finds a dataset by its name: ErrNoDataset, ErrVolume.
+func Lookup(ctx context.Context, name string) (Dataset, error) {
+	lines, err := run(ctx, "list", "-H", "-p", "-t", "filesystem,volume", "-o", "name,guid,type", name)
+	if err != nil {
+		return Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
+	}
+	if len(lines) != 1 || len(lines[0]) != 3 {
+		return Dataset{}, fmt.Errorf("dataset %s: zfs list gave %q", name, lines)
+	}
+	if lines[0][2] != "filesystem" {
+		return Dataset{}, fmt.Errorf("dataset %s %w", name, ErrVolume)
+	}
+	dir, err := mountOf(name)
+	return Dataset{Name: name, GUID: lines[0][1], Dir: dir}, err
+}
+
+// At finds the dataset whose mount point is path; ErrNotTop.
+func At(ctx context.Context, path string) (Dataset, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Dataset{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	mounts, err := zfsMounts()
+	if err != nil {
+		return Dataset{}, err
+	}
+	for _, m := range mounts {
+		var top unix.Stat_t
+		if m.device != unix.Mkdev(unix.Major(st.Dev), unix.Minor(st.Dev)) || unix.Stat(m.dir, &top) != nil {
+			continue
+		}
+		if top.Dev == st.Dev && top.Ino == st.Ino && !strings.Contains(m.name, "@") {
+			d, err := Lookup(ctx, m.name)
+			d.Dir = path
+			return d, err
+		}
+	}
+	return Dataset{}, fmt.Errorf("%s %w", path, ErrNotTop)
+}
+
+// Children are the datasets that are mounted below the dataset's mount point, as paths relative to it. A snapshot has empty
+// directories in their place.
+func (d Dataset) Children() ([]string, error) {
+	mounts, err := zfsMounts()
+	if err != nil || d.Dir == "" {
+		return nil, err
+	}
+	var below []string
+	for _, m := range mounts {
+		if rel, ok := strings.CutPrefix(m.dir, strings.TrimSuffix(d.Dir, "/")+"/"); ok && !strings.Contains(m.name, "@") {
+			below = append(below, rel)
+		}
+	}
+	return below, nil
+}
+
+// flush writes out what programs changed through mmap: unlike other writes it is not in a snapshot otherwise.
+func (d Dataset) flush() error {
+	if d.Dir == "" {
+		return nil
+	}
+	fd, err := unix.Open(d.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Syncfs(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("write out what is dirty in %s: %w", d.Dir, err)
+	}
+	return nil
+}
+
+// CheckKey gives ErrNoKey when the dataset is encrypted and its key is not loaded.
+func (d Dataset) CheckKey(ctx context.Context) error {
+	lines, err := run(ctx, "get", "-H", "-p", "-o", "value", "keystatus", d.Name)
+	if err == nil && len(lines) > 0 && lines[0][0] == "unavailable" {
+		err = fmt.Errorf("dataset %s %w", d.Name, ErrNoKey)
+	}
+	return err
+}
+
+// mounted is one line of mountinfo.
+type mounted struct {
+	name, dir string // as the kernel names it, and where
+	device    uint64
+}
+
+// mountOf gives the directory where a dataset is mounted, "" for none. Where it is in several it does not matter which.
+func mountOf(name string) (string, error) {
+	mounts, err := zfsMounts()
+	for _, m := range mounts {
+		if m.name == name {
+			return m.dir, err
+		}
+	}
+	return "", err
+}
+
+// zfsMounts reads the zfs lines of /proc/self/mountinfo (proc_pid_mountinfo(5)) that show the top of a filesystem: ID, parent,
+// major:minor, root, mount point, options, optional fields, "-", type, source.
+func zfsMounts() ([]mounted, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var all []mounted
+	for line := range strings.Lines(string(text)) {
+		before, after, _ := strings.Cut(line, " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if len(left) < 5 || len(right) < 2 || right[0] != "zfs" || left[3] != "/" {
+			continue
+		}
+		major, minor, _ := strings.Cut(left[2], ":")
+		ma, err1 := strconv.ParseUint(major, 10, 32)
+		mi, err2 := strconv.ParseUint(minor, 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("reading mountinfo: %w", err)
+		}
+		all = append(all, mounted{unescape(right[1]), unescape(left[4]), unix.Mkdev(uint32(ma), uint32(mi))})
+	}
+	return all, nil
+}
+
+// unescape turns \NNN (three octal digits) into the byte.
+func unescape(s string) string {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				out.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		out.WriteByte(s[i])
+	}
+	return out.String()
+}
