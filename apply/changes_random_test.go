@@ -54,7 +54,12 @@ func TestCompareRestorePoints(t *testing.T) {
 	for _, p := range [][2]int{{1, 2}, {2, 4}, {1, last}} {
 		k.judgeComparison(marks, p[0], p[1], Soak())
 	}
-	k.judgeLog(marks, 1, 2, 4, last)
+	var all []census
+	for _, run := range []int{1, 2, 4, last} {
+		all = append(all, k.census(run, marks[run]))
+	}
+	k.judgeLog(all)
+	k.judgeFind(all)
 }
 
 // prune drops restore points.

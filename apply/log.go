@@ -139,10 +139,7 @@ func (l *pathLog) occupants() ([]occupant, error) {
 }
 
 // from is the index of the first restore point that is not before a run.
-func (l *pathLog) from(run int64) int {
-	i, _ := slices.BinarySearchFunc(l.points, run, func(p RestorePoint, run int64) int { return cmp.Compare(p.Run, run) })
-	return i
-}
+func (l *pathLog) from(run int64) int { return firstPoint(l.points, run) }
 
 func (l *pathLog) add(point int, c Change, a diff.Attr) {
 	if point == 0 && c.Kind == Added {

@@ -1,6 +1,7 @@
 package apply_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,13 +43,10 @@ func (k *keeper) census(run int, mark snapshot.Mark) census {
 
 // judgeLog compares the histories of paths with what the snapshots of the restore points say: when each inode that was at the
 // path came, went and moved.
-func (k *keeper) judgeLog(marks []snapshot.Mark, runs ...int) {
+func (k *keeper) judgeLog(all []census) {
 	k.Helper()
-	var all []census
 	paths := map[string]bool{"never/was": true}
-	for _, run := range runs {
-		c := k.census(run, marks[run])
-		all = append(all, c)
+	for _, c := range all {
 		for path := range c.at {
 			if !strings.HasPrefix(path, "wide/") {
 				paths[path] = true
@@ -119,4 +117,59 @@ func expectedLog(all []census, path string) map[string]bool {
 		}
 	}
 	return want
+}
+
+// judgeFind compares what is found with the paths of the snapshots, at every restore point.
+func (k *keeper) judgeFind(all []census) {
+	k.Helper()
+	last := len(all) - 1
+	for _, pattern := range []string{"*", "n[1-3]", "*/n2/*", "d/*", "never"} {
+		want, gone := map[string]bool{}, map[string]bool{}
+		for i, c := range all {
+			for path := range c.at {
+				what := path
+				if !strings.Contains(pattern, "/") {
+					what = path[strings.LastIndexByte(path, '/')+1:]
+				}
+				if !apply.MatchGlob(pattern, what) {
+					continue
+				}
+				want[fmt.Sprintf("%q %d", path, i)] = true
+				if _, still := all[last].at[path]; !still {
+					gone[fmt.Sprintf("%q %d", path, i)] = true
+				}
+			}
+		}
+		k.compareFound(all, pattern, want, apply.FindOptions{})
+		k.compareFound(all, pattern, gone, apply.FindOptions{Gone: true})
+	}
+}
+
+func (k *keeper) compareFound(all []census, pattern string, want map[string]bool, o apply.FindOptions) {
+	k.Helper()
+	got := map[string]bool{}
+	k.must(apply.Find(context.Background(), k.store, "", pattern, o, func(f apply.Found) error {
+		for i, c := range all {
+			if c.run < f.From.Run || c.run > f.To.Run {
+				continue
+			}
+			line := fmt.Sprintf("%q %d", f.Path, i)
+			if got[line] || !want[line] {
+				k.Errorf("find %q %+v: %s is too much (twice: %v)", pattern, o, line, got[line])
+			}
+			got[line] = true
+			if key, ok := c.at[f.Path]; ok && c.run == f.To.Run && c.kinds[key] != f.Type {
+				k.Errorf("find %q: %q is of type %o, want %o", pattern, f.Path, f.Type, c.kinds[key])
+			}
+		}
+		if f.Still != (f.To.Run == all[len(all)-1].run) {
+			k.Errorf("find %q: %q until r%d is still there: %v", pattern, f.Path, f.To.Run, f.Still)
+		}
+		return nil
+	}))
+	for line := range want {
+		if !got[line] {
+			k.Errorf("find %q %+v: %s is missing", pattern, o, line)
+		}
+	}
 }

@@ -20,7 +20,7 @@ import (
 
 // exportCommands are the commands that say what the store knows.
 func (a *app) exportCommands() []*cobra.Command {
-	return []*cobra.Command{newDiffCommand(a), newTarCommand(a), newLogCommand(a)}
+	return []*cobra.Command{newDiffCommand(a), newTarCommand(a), newLogCommand(a), newFindCommand(a)}
 }
 
 // diffOptions are the flags of diff.
