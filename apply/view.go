@@ -141,6 +141,18 @@ type epoch struct {
 // running tells that the newest run is on or was cut off: its rows are there, but the mirror is between two states.
 func (e epoch) running() bool { return e.state != Done }
 
+// known is the epoch that was seen last.
+func (v *View) known() (epoch, error) {
+	v.mu.Lock()
+	seen := v.seen
+	v.mu.Unlock()
+	if seen.state == "" {
+		return v.epoch()
+	}
+	return seen, nil
+}
+
+// epoch looks which epoch it is.
 func (v *View) epoch() (epoch, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -166,11 +178,11 @@ func (v *View) epoch() (epoch, error) {
 // tries is how often a view looks again for what a run moves while it looks. Each move can cost one look.
 const tries = 1000
 
-// settled does what read does and looks at the catalog before and after: if nothing was committed in between, the rows that
-// read saw belong together, and what it opened was what they spoke of. Otherwise it starts over.
+// settled does what read does and looks at the catalog afterwards: if nothing was committed since the epoch that read was told,
+// the rows that it saw belong together, and what it opened was what they spoke of. Otherwise it starts over.
 func (v *View) settled(read func(epoch) error) error {
 	for try := 0; ; try++ {
-		before, err := v.epoch()
+		before, err := v.known()
 		if err != nil {
 			return err
 		}
@@ -242,7 +254,13 @@ func (v *View) ChildAttr(dir ViewFile, name string) (f ViewFile, a ViewAttr, err
 		return f, a, err
 	}
 	err = v.settled(func(e epoch) error {
-		if f, err = v.child(e, dir.node, name); err == nil {
+		var st unix.Stat_t
+		switch f, err = v.childStat(e, dir.node, name, &st); {
+		case err != nil:
+			return err
+		case f.node == 0:
+			a = ViewAttr{Attr: attrOf(&st), Ino: st.Ino, Blocks: st.Blocks}
+		default:
 			a, err = v.lstat(e, f)
 		}
 		return err
@@ -263,7 +281,22 @@ func checkName(dir ViewFile, name string) error {
 
 // child is Child inside of settled.
 func (v *View) child(e epoch, dir int64, name string) (ViewFile, error) {
+	return v.childStat(e, dir, name, new(unix.Stat_t))
+}
+
+// childStat is child, and fills in st for a file without a node.
+func (v *View) childStat(e epoch, dir int64, name string, st *unix.Stat_t) (ViewFile, error) {
 	f := ViewFile{Name: name, dir: dir, seen: e.version}
+	if d := v.dirs.get(dir); d != nil {
+		defer d.release()
+		plain, err := v.isPlain(e, d)
+		if err != nil {
+			return f, err
+		}
+		if plain {
+			return v.liveStat(e, f, st)
+		}
+	}
 	old := false
 	err := v.query(`SELECT node FROM entries WHERE dir = ? AND name = ? AND run > ? ORDER BY run LIMIT 1`,
 		func(row *sqlite.Stmt) error { old, f.node = true, row.ColumnInt64(0); return nil }, dir, []byte(name), v.run)
@@ -271,7 +304,7 @@ func (v *View) child(e epoch, dir int64, name string) (ViewFile, error) {
 		return f, err
 	}
 	if !old {
-		return v.liveChild(e, f)
+		return v.liveStat(e, f, st)
 	}
 	if f.node == 0 {
 		return f, fs.ErrNotExist
@@ -280,8 +313,27 @@ func (v *View) child(e epoch, dir int64, name string) (ViewFile, error) {
 	return f, err
 }
 
+// isPlain tells that all names in a directory are what they were at the restore point and, but for directories, have no
+// node: the catalog need not be asked for each.
+func (v *View) isPlain(e epoch, d *openedDir) (plain bool, err error) {
+	if known, plain := d.plainAt(e.version); known {
+		return plain, nil
+	}
+	err = v.query(`SELECT NOT EXISTS (SELECT 1 FROM entries WHERE dir = ?1 AND run > ?2) AND NOT EXISTS (SELECT 1 FROM names WHERE dir = ?1)`,
+		func(row *sqlite.Stmt) error { plain = row.ColumnBool(0); return nil }, d.node, v.run)
+	if err == nil {
+		d.setPlain(e.version, plain)
+	}
+	return plain, err
+}
+
 // liveChild finds a name that means the same since the restore point, also after a run that is on.
 func (v *View) liveChild(e epoch, f ViewFile) (ViewFile, error) {
+	return v.liveStat(e, f, new(unix.Stat_t))
+}
+
+// liveStat is liveChild, and fills in st.
+func (v *View) liveStat(e epoch, f ViewFile, st *unix.Stat_t) (ViewFile, error) {
 	if f.dir == rootNode && f.Name == ".snapdiff" || f.Name == "." || f.Name == ".." {
 		return f, fs.ErrNotExist
 	}
@@ -290,14 +342,15 @@ func (v *View) liveChild(e epoch, f ViewFile) (ViewFile, error) {
 		return f, err
 	}
 	defer dir.release()
-	st, err := dir.root.Lstat(f.Name)
-	if err != nil {
+	if *st, err = dir.root.Lstat(f.Name); err != nil {
 		return f, err
 	}
 	f.Type = st.Mode & unix.S_IFMT
 	sql := `SELECT node FROM names WHERE dir = ? AND name = ?`
 	if f.Type == unix.S_IFDIR {
 		sql = `SELECT id FROM nodes WHERE parent = ? AND name = ? AND alive AND type = 16384`
+	} else if _, plain := dir.plainAt(e.version); plain {
+		return f, nil
 	}
 	err = v.query(sql, func(row *sqlite.Stmt) error { f.node = row.ColumnInt64(0); return nil }, f.dir, []byte(f.Name))
 	if err == nil && f.node == 0 && f.Type == unix.S_IFDIR {

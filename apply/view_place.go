@@ -283,6 +283,22 @@ type openedDir struct {
 	node int64
 	from *openDirs
 	refs int // one for the list, one for each user; guarded by from.mu
+
+	plain   bool  // see isPlain; guarded by from.mu
+	plainOf int64 // the epoch's version for which it is known
+}
+
+func (d *openedDir) plainAt(version int64) (known, plain bool) {
+	d.from.mu.Lock()
+	defer d.from.mu.Unlock()
+	known = version != 0 && d.plainOf == version
+	return known, known && d.plain
+}
+
+func (d *openedDir) setPlain(version int64, plain bool) {
+	d.from.mu.Lock()
+	defer d.from.mu.Unlock()
+	d.plainOf, d.plain = version, plain
 }
 
 func (o *openDirs) get(node int64) *openedDir {

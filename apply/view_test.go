@@ -148,7 +148,8 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	v := openView(t, store, 2)
 	f, err := v.Lookup("same/g")
 	check(t, err)
-	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs(id, state, date) VALUES (3, 'recorded', 3000);`, nil))
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 2; CREATE TABLE moves(node INTEGER, path BLOB);
+		CREATE TABLE times(node INTEGER, mtime_s INTEGER, mtime_n INTEGER); INSERT INTO runs(id, state, date) VALUES (3, 'recorded', 3000);`, nil))
 	if a, err := v.Lstat(f); err != nil || a.Nlink != 2 {
 		t.Errorf("during a run: %+v %v, want two links", a, err)
 	}
