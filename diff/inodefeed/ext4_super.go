@@ -51,7 +51,7 @@ type ext4Super struct {
 	blocksPerGroup uint32
 	inodesPerGroup uint32
 	lastCheck      uint64 // when e2fsck last went through all of it
-	mounted        uint64 // when it was last mounted for writing
+	mounted        uint64 // when it was last mounted for writing, and the lowest 16 bits of how often
 	firstInode     uint32 // that is not reserved
 	inodeSize      int64
 	compat         uint32
@@ -74,7 +74,7 @@ func decodeExt4Super(b []byte) (s ext4Super, err error) {
 	s = ext4Super{
 		inodes: le.Uint32(b), blocks: uint64(le.Uint32(b[0x04:])), firstDataBlock: le.Uint32(b[0x14:]),
 		blocksPerGroup: le.Uint32(b[0x20:]), inodesPerGroup: le.Uint32(b[0x28:]),
-		mounted:   uint64(le.Uint32(b[0x2C:])) | uint64(b[0x275])<<32,
+		mounted:   (uint64(le.Uint32(b[0x2C:]))|uint64(b[0x275])<<32)<<16 | uint64(le.Uint16(b[0x34:])),
 		lastCheck: uint64(le.Uint32(b[0x40:])) | uint64(b[0x277])<<32, firstInode: ext4FirstOld, inodeSize: 128,
 		uuid: [16]byte(b[0x68:]), descSize: 32,
 	}

@@ -32,7 +32,7 @@ type Side struct {
 	// Boot names the time for which the source was mounted without a break, as the boot id of its machine does roughly. Where
 	// it is not the same in both snapshots, data may have been written in place of which a crash left no trace in
 	// the inode, and all files are asked whether they lie in changed blocks: that takes a system call or two for each
-	// file. ext4 says by itself when it was mounted last.
+	// file. It counts for XFS only: ext4 says by itself when it was mounted last.
 	Boot string
 }
 

@@ -24,7 +24,7 @@ type filesystem interface {
 	scan(ctx context.Context, blocks lvm.Blocks, yield func(num uint64) error) error
 	// incomparable tells why the inodes of a base cannot be compared with these one by one; "" when they can.
 	incomparable(base filesystem) string
-	// mounted is when it was last mounted for writing, as far as it knows.
+	// mounted is another number after every mount for writing; 0 where the filesystem does not tell.
 	mounted() uint64
 	// handle is the file handle by which the kernel opens an inode.
 	handle(num, gen uint64) unix.FileHandle

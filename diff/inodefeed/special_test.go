@@ -89,6 +89,42 @@ func TestMountedAnew(t *testing.T) {
 	}
 }
 
+// TestCrash: data that was written in place and synced as databases do it, and a crash before the inode's new times got into
+// the journal.
+func TestCrash(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			v := newVolume(t, kind, volumeSize[kind])
+			a.Apply(t, v.dir, full("f"), full("g"), a.Sync())
+			m := newMirror(v)
+			m.run()
+			before := m.base
+			fd, err := unix.Open(filepath.Join(v.dir, "f"), unix.O_RDWR|unix.O_CLOEXEC, 0)
+			must(t, err)
+			_, err = unix.Pwrite(fd, []byte("committed"), 9000)
+			must(t, err)
+			must(t, unix.Fdatasync(fd))
+			v.image = v.copy() // what is on the disk at the crash
+			must(t, unix.Close(fd))
+			v.dir = filepath.Join(v.store, "after")
+			must(t, os.Mkdir(v.dir, 0o700))
+			options := "loop"
+			if kind == a.XFS { // the one that crashed is mounted too
+				options, before.Boot = "loop,nouuid", "another"
+			}
+			command(t, "mount", "-o", options, v.image, v.dir)
+			t.Cleanup(func() { must(t, unix.Unmount(v.dir, 0)) })
+			in, ok := m.run().Inodes.Get(diff.Inode{Paths: []string{"f"}})
+			if !ok || !slices.Equal(in.Ranges, []diff.Range{{Off: 8192, Len: 4096}}) {
+				t.Errorf("the change set says of f: %+v", in)
+			}
+			if ok && in.What != diff.Data {
+				t.Logf("the new times were in the journal already: %b", in.What)
+			}
+		})
+	}
+}
+
 // TestCarry: what changed 20 ms before the snapshot or later is carried over, with a second more where times are whole seconds.
 func TestCarry(t *testing.T) {
 	for _, c := range []struct {

@@ -18,7 +18,10 @@ import (
 
 // mountedAnew tells that the source may have been mounted again between the snapshots.
 func mountedAnew(base, next Side, b, n filesystem) bool {
-	return base.Boot != next.Boot || b.mounted() != n.mounted()
+	if b.mounted() != 0 && n.mounted() != 0 {
+		return b.mounted() != n.mounted()
+	}
+	return base.Boot != next.Boot
 }
 
 // sweep calls yield for every regular file of the new snapshot of which any data lies in a changed block.
