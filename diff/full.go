@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -105,15 +104,6 @@ const (
 	bothSides = inBase | inNext
 )
 
-// fullFrame holds the subdirectories of one directory that are still to be compared, as bare names.
-type fullFrame struct {
-	top    bool // the name is that of the top directory
-	path   string
-	sides  sides
-	names  []string
-	parent [2]Key // of the directory in the mirror and in the snapshot
-}
-
 // fullDir is a directory being compared.
 type fullDir struct {
 	path   string
@@ -121,86 +111,6 @@ type fullDir struct {
 	parent [2]Key // keys of the parent: base, next
 	key    [2]Key // keys of the directory itself
 	hollow bool   // a nested subvolume's placeholder: nothing below it counts
-}
-
-func (f *full) walk(ctx context.Context) error {
-	workers := f.opts.Workers
-	if workers <= 0 {
-		workers = min(max(4, 2*runtime.NumCPU()), 16)
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() {
-		f.queueMu.Lock()
-		f.closed = true
-		f.queueMu.Unlock()
-		f.wake.Broadcast()
-	})
-	defer stop()
-	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() {
-			for d := f.nextDir(); d != nil; d = f.nextDir() {
-				if err := f.compareDir(ctx, d); err != nil {
-					cancel(err)
-				}
-				f.dirDone()
-			}
-		})
-	}
-	all.Wait()
-	return context.Cause(ctx)
-}
-
-// nextDir waits for a directory to compare, the deepest first; nil: there is none any more.
-func (f *full) nextDir() *fullDir {
-	f.queueMu.Lock()
-	defer f.queueMu.Unlock()
-	for !f.closed {
-		if d := f.takeDir(); d != nil {
-			f.busy++
-			return d
-		}
-		if f.busy == 0 {
-			f.closed = true
-			f.wake.Broadcast()
-			break
-		}
-		f.wake.Wait()
-	}
-	return nil
-}
-
-func (f *full) takeDir() *fullDir {
-	for len(f.frames) > 0 {
-		at := f.frames[len(f.frames)-1]
-		if len(at.names) == 0 {
-			f.frames = f.frames[:len(f.frames)-1]
-			continue
-		}
-		name := at.names[0]
-		at.names = at.names[1:]
-		return &fullDir{path: join(at.path, name), sides: at.sides, parent: at.parent}
-	}
-	return nil
-}
-
-func (f *full) dirDone() {
-	f.queueMu.Lock()
-	f.busy--
-	f.queueMu.Unlock()
-	f.wake.Broadcast()
-}
-
-func (f *full) push(frames ...*fullFrame) {
-	f.queueMu.Lock()
-	for _, at := range frames {
-		if len(at.names) > 0 {
-			f.frames = append(f.frames, at)
-		}
-	}
-	f.queueMu.Unlock()
-	f.wake.Broadcast()
 }
 
 // compareDir compares a directory's own attributes and the names in it.
@@ -222,16 +132,38 @@ func (f *full) compareDir(ctx context.Context, d *fullDir) error {
 	for _, s := range []sides{inBase, inNext, bothSides} {
 		kids[s] = &fullFrame{path: d.path, sides: s, parent: d.key}
 	}
+	var files []fullFile
 	for len(lists[0]) > 0 || len(lists[1]) > 0 {
+		dirs, file := f.sortPair(merge(&lists))
+		if dirs.at != 0 {
+			kids[dirs.at].names = append(kids[dirs.at].names, dirs.name)
+		}
+		if file.at != 0 {
+			files = append(files, file)
+		}
+		if len(files) == filesAtOnce && len(lists[0])+len(lists[1]) > 0 {
+			f.push(&fullFrame{dir: d, files: files})
+			files = nil
+		}
+	}
+	if err := f.compareFiles(ctx, d, files); err != nil {
+		return err
+	}
+	f.push(kids[inBase], kids[inNext], kids[bothSides])
+	return nil
+}
+
+// compareFiles compares names in a directory that are no directories.
+func (f *full) compareFiles(ctx context.Context, d *fullDir, files []fullFile) error {
+	for _, file := range files {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		base, next := merge(&lists)
-		if err := f.comparePair(d, base, next, kids); err != nil {
+		f.count(1, 0)
+		if err := f.compareFile(d, join(d.path, file.name), file.at); err != nil {
 			return err
 		}
 	}
-	f.push(kids[inBase], kids[inNext], kids[bothSides])
 	return nil
 }
 
@@ -284,29 +216,27 @@ func merge(lists *[2][]fullEntry) (base, next *fullEntry) {
 	return base, next
 }
 
-// comparePair compares what one name means on both sides. Directories are only noted.
-func (f *full) comparePair(d *fullDir, base, next *fullEntry, kids map[sides]*fullFrame) error {
-	f.count(1, 0)
-	var dirs, files sides
-	var name string
+// fullFile is a name and the sides on which it means something.
+type fullFile struct {
+	name string
+	at   sides
+}
+
+// sortPair tells on which sides a name is a directory and on which something else.
+func (f *full) sortPair(base, next *fullEntry) (dirs, files fullFile) {
 	for i, e := range []*fullEntry{base, next} {
 		switch {
 		case e == nil:
-			continue
 		case e.isDir:
-			dirs |= 1 << i
+			dirs.name, dirs.at = e.name, dirs.at|1<<i
 		default:
-			files |= 1 << i
+			files.name, files.at = e.name, files.at|1<<i
 		}
-		name = e.name
 	}
-	if dirs != 0 {
-		kids[dirs].names = append(kids[dirs].names, name)
+	if files.at == 0 {
+		f.count(1, 0)
 	}
-	if files == 0 || files == bothSides && f.opts.Share != nil && !f.opts.Share(d.path) {
-		return nil
-	}
-	return f.compareFile(d, join(d.path, name), files)
+	return dirs, files
 }
 
 func (f *full) count(names, bytes int64) {

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,10 +17,38 @@ type linkSets struct {
 	same       map[uint64]bool     // mirror inodes among them: whether the snapshot has the same one
 }
 
+// linkSet is one inode. There may be millions: only what counts is kept.
 type linkSet struct {
-	st      unix.Stat_t
-	paths   []string
-	parents map[string]Key // keys of the directories that hold the names, by name
+	ino    uint64
+	attr   Attr
+	blocks int64
+	names  []linkName
+}
+
+type linkName struct {
+	path   string
+	parent Key // of the directory that holds the name
+}
+
+// stat is as much of the inode's stat as is needed.
+func (s *linkSet) stat() unix.Stat_t {
+	a := s.attr
+	return unix.Stat_t{Ino: s.ino, Mode: a.Mode, Uid: a.UID, Gid: a.GID, Rdev: a.Rdev, Size: a.Size, Blocks: s.blocks,
+		Mtim: unix.Timespec{Sec: a.MtimeSec, Nsec: int64(a.MtimeNsec)}}
+}
+
+func (s *linkSet) paths() []string {
+	paths := make([]string, len(s.names))
+	for i, n := range s.names {
+		paths[i] = n.path
+	}
+	return paths
+}
+
+// sort puts the names in order.
+func (s *linkSet) sort() {
+	slices.SortFunc(s.names, func(a, b linkName) int { return cmp.Compare(a.path, b.path) })
+	s.attr.Nlink = uint32(len(s.names))
 }
 
 func newLinkSets() linkSets {
@@ -34,18 +63,17 @@ func (l *linkSets) add(path string, at sides, st *[2]unix.Stat_t, d *fullDir) {
 		}
 		s := sets[st[i].Ino]
 		if s == nil {
-			s = &linkSet{st: st[i], parents: map[string]Key{}}
+			s = &linkSet{ino: st[i].Ino, attr: attrOf(&st[i], 0), blocks: st[i].Blocks}
 			sets[st[i].Ino] = s
 		}
-		s.paths = append(s.paths, path)
-		s.parents[path] = d.key[i]
+		s.names = append(s.names, linkName{path, d.key[i]})
 	}
 }
 
 // partner finds the set of the snapshot that has exactly the names of a mirror's set.
 func (l *linkSets) partner(s *linkSet) *linkSet {
-	p := l.byName[s.paths[0]]
-	if p == nil || !slices.Equal(p.paths, s.paths) {
+	p := l.byName[s.names[0].path]
+	if p == nil || !slices.EqualFunc(p.names, s.names, func(a, b linkName) bool { return a.path == b.path }) {
 		return nil
 	}
 	return p
@@ -55,11 +83,11 @@ func (l *linkSets) partner(s *linkSet) *linkSet {
 func (l *linkSets) sorted() {
 	l.byName = make(map[string]*linkSet, len(l.next))
 	for _, s := range l.base {
-		slices.Sort(s.paths)
+		s.sort()
 	}
 	for _, s := range l.next {
-		slices.Sort(s.paths)
-		l.byName[s.paths[0]] = s
+		s.sort()
+		l.byName[s.names[0].path] = s
 	}
 }
 
@@ -72,9 +100,11 @@ func (f *full) finishLinks(ctx context.Context) error {
 		}
 		p := f.links.partner(s)
 		same := p != nil
+		var st [2]unix.Stat_t
 		if same {
+			st = [2]unix.Stat_t{s.stat(), p.stat()}
 			var err error
-			if same, err = f.sameOne(s.paths[0], &s.st, &p.st); err != nil {
+			if same, err = f.sameOne(s.names[0].path, &st[0], &st[1]); err != nil {
 				return err
 			}
 		}
@@ -83,10 +113,9 @@ func (f *full) finishLinks(ctx context.Context) error {
 			f.setWent(s)
 			continue
 		}
-		delete(f.links.next, p.st.Ino)
-		st := [2]unix.Stat_t{s.st, p.st}
-		attr := [2]Attr{attrOf(&st[0], len(s.paths)), attrOf(&st[1], len(s.paths))}
-		if err := f.noteSame(s.paths, &st[1], attr, f.differs(s.paths[0], &st, attr)); err != nil {
+		delete(f.links.next, p.ino)
+		paths, attr := s.paths(), [2]Attr{s.attr, p.attr}
+		if err := f.noteSame(paths, &st[1], attr, f.differs(paths[0], &st, attr)); err != nil {
 			return err
 		}
 	}
@@ -102,25 +131,25 @@ func (f *full) finishLinks(ctx context.Context) error {
 func (f *full) setWent(s *linkSet) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.went(Key{}, Key{s.st.Ino, MirrorGen}, attrOf(&s.st, len(s.paths)), s.paths)
-	for _, path := range s.paths {
-		n, _ := f.changes.Unlinked.Get(Name{Path: path})
-		n.Parent = s.parents[path]
+	f.went(Key{}, Key{s.ino, MirrorGen}, s.attr, s.paths())
+	for _, name := range s.names {
+		n, _ := f.changes.Unlinked.Get(Name{Path: name.path})
+		n.Parent = name.parent
 		f.changes.Unlinked.ReplaceOrInsert(n)
 	}
 }
 
 func (f *full) setCame(s *linkSet) error {
-	key, err := f.keyOf(s.paths[0], s.st.Ino)
+	key, err := f.keyOf(s.names[0].path, s.ino)
 	if err != nil {
-		return fmt.Errorf("compare in full: identify %q: %w", s.paths[0], err)
+		return fmt.Errorf("compare in full: identify %q: %w", s.names[0].path, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.came(Key{}, key, attrOf(&s.st, len(s.paths)), s.paths)
-	for _, path := range s.paths {
-		n, _ := f.changes.Linked.Get(Name{Path: path})
-		n.Parent = s.parents[path]
+	f.came(Key{}, key, s.attr, s.paths())
+	for _, name := range s.names {
+		n, _ := f.changes.Linked.Get(Name{Path: name.path})
+		n.Parent = name.parent
 		f.changes.Linked.ReplaceOrInsert(n)
 	}
 	return nil

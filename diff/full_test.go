@@ -285,6 +285,25 @@ func TestFullOfRandomTrees(t *testing.T) {
 	}
 }
 
+// A directory of many names is compared by several goroutines.
+func TestFullOfALargeDirectory(t *testing.T) {
+	mirror, next := applytest.Mount(t, applytest.Ext4), applytest.Mount(t, applytest.Btrfs)
+	for i := range 1800 {
+		name := fmt.Sprintf("name%04d", i)
+		for side, top := range []string{mirror, next} {
+			switch {
+			case i%100 == side:
+				applytest.Apply(t, top, applytest.Mkdir(name))
+			case i%150 == 3+side:
+				applytest.Apply(t, top, applytest.Link("name0002", name))
+			case i%300 != 7+side:
+				applytest.Apply(t, top, applytest.Create(name, 1, i%200/(199-side)))
+			}
+		}
+	}
+	judge(t, mirror, next)
+}
+
 // reportChanges fails unless all that differs is where holes are (rsync makes them where it sees zeros).
 func reportChanges(t *testing.T, c *diff.ChangeSet) {
 	t.Helper()

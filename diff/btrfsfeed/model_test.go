@@ -35,20 +35,30 @@ type model struct {
 // file handle).
 func walk(t *testing.T, root string) model {
 	t.Helper()
+	return walkBy(t, root, func(path, rel string, st *unix.Stat_t) diff.Key {
+		if st.Ino == 2 {
+			info, err := btrfsID(root, path)
+			must(t, err)
+			return diff.PlaceholderKey(info)
+		}
+		return diff.Key{Ino: st.Ino, Gen: generation(t, path)}
+	})
+}
+
+// walkBy reads a tree whose inodes are known by the keys that keyOf gives.
+func walkBy(t *testing.T, root string, keyOf func(path, rel string, st *unix.Stat_t) diff.Key) model {
+	t.Helper()
 	m := model{map[string]diff.Key{}, map[diff.Key]object{}}
 	var visit func(path, rel string)
 	visit = func(path, rel string) {
 		var st unix.Stat_t
 		must(t, unix.Lstat(path, &st))
+		key := keyOf(path, rel, &st)
+		m.names[rel] = key
 		if st.Ino == 2 {
-			info, err := btrfsID(root, path)
-			must(t, err)
-			m.names[rel] = diff.PlaceholderKey(info)
-			m.objects[m.names[rel]] = object{attr: diff.PlaceholderAttr}
+			m.objects[key] = object{attr: diff.PlaceholderAttr}
 			return
 		}
-		key := diff.Key{Ino: st.Ino, Gen: generation(t, path)}
-		m.names[rel] = key
 		if _, ok := m.objects[key]; !ok {
 			m.objects[key] = look(t, path, st)
 		}
