@@ -28,6 +28,9 @@ type Mark struct {
 	Taken time.Time
 	// Carry are the inodes that changed while the snapshot was taken, as the driver notes them (LVM); "" where it has not.
 	Carry string `json:",omitempty"`
+	// Session names the time for which the source was mounted without a break (LVM); where it is not the one of the base, a crash
+	// may have come between.
+	Session string `json:",omitempty"`
 	// Foreign: made by somebody else, never destroyed by us.
 	Foreign bool
 }

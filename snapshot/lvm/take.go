@@ -91,6 +91,7 @@ func (s *Source) take(ctx context.Context, of Volume, all []Volume, n New) (mark
 	if err != nil {
 		return mark, err
 	}
+	during := session(of)
 	taken := time.Now()
 	if err := change(ctx, "lvcreate", lvcreate(of, n)...); err != nil {
 		return mark, fmt.Errorf("take a snapshot of %s: %w", of.Path(), err)
@@ -107,7 +108,11 @@ func (s *Source) take(ctx context.Context, of Volume, all []Volume, n New) (mark
 	if err != nil {
 		return mark, errors.Join(fmt.Errorf("take a snapshot of %s: %w", of.Path(), err), s.Remove(ctx, made.UUID))
 	}
-	return s.mark(made, start, taken), nil
+	mark = s.mark(made, start, taken)
+	if during != "" && during == session(of) {
+		mark.Session = during
+	}
+	return mark, nil
 }
 
 // lvcreate is the command line that makes a snapshot. A thin one is not activated by default and not at boot.
@@ -152,10 +157,10 @@ func room(origin Volume, all []Volume, n New) error {
 	return nil
 }
 
-// mark describes a snapshot that begins so.
+// mark describes a snapshot that begins so. Nothing is known of how its source was mounted.
 func (s *Source) mark(v Volume, start []byte, taken time.Time) snapshot.Mark {
 	return snapshot.Mark{Kind: "lvm", Source: s.uuid, ID: v.UUID, Parent: v.OriginUUID, Path: v.Path(), Taken: taken.UTC(),
-		Content: fingerprint(start)}
+		Content: fingerprint(start), Session: "unknown " + v.UUID}
 }
 
 // settle sees to it that a new snapshot can be read as it is, and gives the start of it. still says that the filesystem was

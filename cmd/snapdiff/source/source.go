@@ -21,6 +21,7 @@ import (
 	"snapdiff/diff"
 	"snapdiff/snapshot"
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/lvm"
 	"snapdiff/snapshot/zfs"
 )
 
@@ -98,6 +99,7 @@ type kind struct {
 var kinds = []kind{
 	{"btrfs", "a btrfs subvolume", []int64{unix.BTRFS_SUPER_MAGIC}, nil, openBtrfs},
 	{"zfs", "a ZFS dataset (its name, or where it is mounted)", []int64{zfs.Magic}, isDataset, openZFS},
+	{"lvm", "ext4 or XFS on a logical volume", []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC}, lvm.IsVolume, openLVM},
 }
 
 // Open finds out what kind of source a job has and opens it. It changes nothing.
