@@ -76,6 +76,8 @@ const (
 	Attached = "attached"
 	Finished = "finished"
 	Done     = "done"
+	// Abandoned is a run that was undone. It is no restore point.
+	Abandoned = "abandoned"
 )
 
 // Counts are what a run did.
@@ -135,11 +137,14 @@ func (s *Store) Last() (last, unfinished *RunInfo, err error) {
 	if newest[0].State == Done {
 		return &newest[0], nil, nil
 	}
+	if newest[0].State != Abandoned {
+		unfinished = &newest[0]
+	}
 	done, err := s.runs(`WHERE state = 'done' ORDER BY id DESC LIMIT 1`)
 	if err == nil && len(done) > 0 {
 		last = &done[0]
 	}
-	return last, &newest[0], err
+	return last, unfinished, err
 }
 
 // newRun begins a run; id 0 takes the next.

@@ -139,7 +139,7 @@ type epoch struct {
 }
 
 // running tells that the newest run is on or was cut off: its rows are there, but the mirror is between two states.
-func (e epoch) running() bool { return e.state != Done }
+func (e epoch) running() bool { return e.state != Done && e.state != Abandoned }
 
 // known is the epoch that was seen last.
 func (v *View) known() (epoch, error) {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +15,10 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/apply/applytest"
+	"snapdiff/diff"
+	"snapdiff/diff/btrfsfeed"
+	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/btrfs"
 )
 
 var uuid = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
@@ -378,4 +384,77 @@ func severalJobs(b *jobBench) {
 	b.equal()
 	b.refused(2, "about one job", "run", "--accept-new-source")
 	b.refused(2, `no job "male"`, "run", "male")
+}
+
+// A run that was cut off and whose snapshot somebody deleted is undone, and the next one compares in full.
+func TestCutRunWithoutItsSnapshot(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1", "b/2", "b/3", "c/4")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	if err := os.Rename(filepath.Join(b.source, "b"), filepath.Join(b.source, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	b.write("a/1", "new/5")
+	b.cutRun("mark", "attach directory", "build")
+	b.snapdiff(0, "run")
+	b.equal()
+	out := b.snapdiff(0, "list")
+	if !strings.Contains(out, "full") || strings.Contains(out, "r2") || !strings.Contains(out, "r3") {
+		t.Errorf("runs:\n%s", out)
+	}
+	to := filepath.Join(t.TempDir(), "restored")
+	b.snapdiff(0, "restore", "r1", "b", to)
+	if text, err := os.ReadFile(filepath.Join(to, "2")); err != nil || string(text) != "b/2" {
+		t.Errorf("restored: %q, %v", text, err)
+	}
+}
+
+// cutRun makes a run that is cut off before the last of these steps, met in this order, and deletes its snapshot.
+func (b *jobBench) cutRun(steps ...string) {
+	b.t.Helper()
+	store, err := apply.Open(b.store)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer store.Close()
+	last, _, err := store.Last()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	next, err := btrfs.Create(b.source, b.fs, "snapdiff-cut")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	from, err := beneath.Open(last.Mark.Path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer from.Close()
+	to, err := beneath.Open(next.Path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer to.Close()
+	changes, err := btrfsfeed.Diff(context.Background(), from, to, last.Mark.Trans, diff.Options{Exclude: []string{".snapdiff"}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	cut := errors.New("cut off")
+	_, err = store.Apply(context.Background(), apply.Run{Changes: changes, Base: from, Next: to, BaseMark: last.Mark, Mark: next, How: "native"},
+		apply.Options{Step: func(step string) error {
+			if len(steps) > 0 && step == steps[0] {
+				steps = steps[1:]
+			}
+			if len(steps) == 0 {
+				return cut
+			}
+			return nil
+		}})
+	if !errors.Is(err, cut) {
+		b.t.Fatal(err)
+	}
+	if err := btrfs.Destroy(b.fs, "snapdiff-cut"); err != nil {
+		b.t.Fatal(err)
+	}
 }

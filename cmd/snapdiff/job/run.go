@@ -132,12 +132,15 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 	}
 	r.say("finishing r%d, which was cut off (%s)", cut.ID, cut.State)
 	next, err := r.src.Open(ctx, cut.Mark)
-	if cut.State == apply.Copying && (errors.Is(err, snapshot.ErrGone) || errors.Is(err, snapshot.ErrAltered)) {
+	lost := errors.Is(err, snapshot.ErrGone) || errors.Is(err, snapshot.ErrAltered)
+	switch {
+	case lost && cut.State == apply.Copying:
 		r.say("the first copy begins anew: the %v", err)
 		return nil, nil
-	}
-	if err != nil {
-		return nil, r.cannotFinish(cut.ID, err)
+	case lost:
+		return nil, r.abandon(ctx, *cut, err)
+	case err != nil:
+		return nil, fmt.Errorf("finish r%d, which was cut off: %w", cut.ID, err)
 	}
 	defer next.Close()
 	var result *apply.Result
@@ -152,9 +155,10 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 	return result, r.clean(ctx, cut.Mark)
 }
 
-func (r *runner) cannotFinish(run int64, err error) error {
-	return hint.With(fmt.Errorf("r%d was cut off and cannot be finished: %w", run, err),
-		"this version cannot go on without that snapshot; move %s away and make a new store: snapdiff init %s", r.job.Store, r.job.Name)
+// abandon gives up a run that was cut off, because why says that its snapshot is not there any more. The next run compares in full.
+func (r *runner) abandon(ctx context.Context, run apply.RunInfo, why error) error {
+	r.say("r%d cannot be finished: the %v; what it did to the mirror is undone", run.ID, why)
+	return r.store.Abandon(ctx, run, apply.Options{})
 }
 
 // run makes one run.

@@ -1,0 +1,124 @@
+package apply_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"snapdiff/apply"
+	"snapdiff/apply/applytest"
+)
+
+// abandon gives up the run that was cut off.
+func (r *rig) abandon(opts apply.Options) error {
+	r.t.Helper()
+	s, err := apply.Open(r.store)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer s.Close()
+	_, cut, err := s.Last()
+	if err != nil || cut == nil {
+		return err
+	}
+	return s.Abandon(context.Background(), *cut, opts)
+}
+
+// cutAfter stops before a step; count counts them.
+func cutAfter(steps int, count *int) apply.Options {
+	return apply.Options{Step: func(string) error {
+		if *count++; *count > steps {
+			return errCut
+		}
+		return nil
+	}}
+}
+
+// TestAbandonAtEveryStep stops a run before each of its steps in turn and gives it up, which is stopped too and done again. All
+// names are those of the base then; a full comparison follows, and all restore points are what they were.
+func TestAbandonAtEveryStep(t *testing.T) {
+	applytest.NeedRoot(t)
+	volume := applytest.Mount(t, applytest.Btrfs)
+	for i, k := 1, 1; ; i, k = i+8, k+3 {
+		r := newRig(t, applytest.Subvolume(t, filepath.Join(volume, fmt.Sprintf("src%d", i))), applytest.Ext4)
+		sh(t, r.source, strings.Replace(beginning, "seq 300", "seq 8", 1))
+		r.mustRun(`true`)
+		r.mustRun(rounds[1].script + `echo older >> b; ln keep/k keep/k4; chmod 640 d/e/two; touch -d 2001-01-01 d swap1`)
+		want := tree(t, filepath.Join(r.store, "tree"))
+		sh(t, r.source, rounds[0].script)
+		cut := r.snapshot()
+		steps := 0
+		err := r.bring(cut, cutAfter(i, &steps))
+		r.taken = append(r.taken, cut)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		for n := range 3 { // each attempt gets further
+			steps = 0
+			if err := r.abandon(cutAfter(k%17+n*11, &steps)); err != nil && !errors.Is(err, errCut) {
+				t.Fatalf("cut after %d steps: %v", i, err)
+			}
+		}
+		if err := r.abandon(apply.Options{}); err != nil {
+			t.Fatalf("cut after %d steps: %v", i, err)
+		}
+		if s := r.needsFull(); s == "" {
+			t.Logf("cut after %d steps: committed", i)
+		} else if got := tree(t, filepath.Join(r.store, "tree")); got != want {
+			t.Errorf("cut after %d steps: the mirror has not the names and contents of its base:\nwant\n%s\ngot\n%s", i, want, got)
+		}
+		r.judgeRuns(map[int64]string{1: r.taken[0].Path, 2: r.taken[1].Path})
+		r.checkCatalog()
+		r.day(`echo next > next`, true, 0)
+		r.judge()
+		r.judgeRuns(map[int64]string{1: r.taken[0].Path, 2: r.taken[1].Path, 4: r.last.Path})
+		if t.Failed() {
+			t.Fatalf("cut after %d steps", i)
+		}
+	}
+}
+
+func (r *rig) mustRun(script string) {
+	r.t.Helper()
+	sh(r.t, r.source, script)
+	if err := r.run(apply.Options{}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// judgeRuns restores restore points and compares them with snapshots, by the number of the run.
+func (r *rig) judgeRuns(points map[int64]string) {
+	r.t.Helper()
+	for run, want := range points {
+		v, err := apply.OpenView(r.store, "", run)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		to := filepath.Join(r.t.TempDir(), "restored")
+		_, err = v.Restore(context.Background(), "", to)
+		v.Close()
+		if err != nil {
+			r.t.Fatalf("restoring r%d: %v", run, err)
+		}
+		same(r.t, want, to)
+	}
+}
+
+// tree tells the names, types, link groups and contents of a tree.
+func tree(t *testing.T, top string) string {
+	t.Helper()
+	cmd := exec.Command("bash", "-euc", `find . -not -type d -printf '%P %y %n %l\n' | LC_ALL=C sort; find . -type d -printf '%P\n' | LC_ALL=C sort; find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum`)
+	cmd.Dir = top
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
