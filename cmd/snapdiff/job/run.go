@@ -242,7 +242,10 @@ func (r *runner) foreign(ctx context.Context) (snapshot.Mark, error) {
 	err = hint.With(fmt.Errorf("the snapshot %s %s the restore point r%d (transaction %d, r%d has %d): nothing was changed",
 		r.opts.Snapshot, order, last.ID, mark.Trans, last.ID, last.Mark.Trans),
 		"import snapshots in the order in which they were made; older ones cannot come between")
-	return mark, errors.Join(err, r.src.Drop(ctx, mark))
+	if mark.ID != last.Mark.ID { // where others' snapshots are bases themselves, it is ours to keep
+		err = errors.Join(err, r.src.Drop(ctx, mark))
+	}
+	return mark, err
 }
 
 // bring makes the mirror equal to next.
