@@ -257,9 +257,10 @@ func (v *volume) grow() {
 
 // TestGrown: device and filesystem grow between two runs, and new inodes lie in what is new.
 func TestGrown(t *testing.T) {
+	few := map[a.Kind][]string{a.Ext4: {"-N", "64"}} // which are soon used up
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			v := newVolume(t, kind, volumeSize[kind])
+			v := newVolume(t, kind, volumeSize[kind], few[kind]...)
 			a.Apply(t, v.dir, a.Mkdir("d"), full("d/f"))
 			m := newMirror(v)
 			m.run()
@@ -267,7 +268,7 @@ func TestGrown(t *testing.T) {
 			must(t, err)
 			v.grow()
 			behind := false
-			for i := range 40 {
+			for i := range 60 {
 				name := fmt.Sprint("new", i)
 				a.Apply(t, v.dir, a.Mkdir(name), a.Create(name+"/f", 5000, 1))
 				var st unix.Stat_t
