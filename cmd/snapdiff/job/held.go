@@ -30,7 +30,7 @@ type Held struct {
 	Since          time.Time
 }
 
-// HeldRun reads the held run; nil if there is none. A run that went through meanwhile makes it void.
+// HeldRun reads the held run; nil if there is none. Any run that began meanwhile makes it void.
 func HeldRun(store *apply.Store) (*Held, error) {
 	text, err := store.Meta(metaHeld)
 	if err != nil || text == "" {
@@ -40,11 +40,20 @@ func HeldRun(store *apply.Store) (*Held, error) {
 	if err := json.Unmarshal([]byte(text), h); err != nil {
 		return nil, fmt.Errorf("read the held run: %w", err)
 	}
-	last, cut, err := store.Last()
-	if err != nil || cut != nil || last == nil && h.Base != "" {
+	runs, err := store.Runs()
+	if err != nil {
 		return nil, err
 	}
-	if last != nil && (h.Base != last.Mark.ID || last.ID > h.ID) { // the second: a repair keeps the base
+	base := ""
+	for _, run := range runs {
+		if run.ID > h.ID { // also one that kept the base: a repair, or one that was undone
+			return nil, nil
+		}
+		if run.State == apply.Done {
+			base = run.Mark.ID
+		}
+	}
+	if h.Base != base {
 		return nil, nil
 	}
 	return h, nil

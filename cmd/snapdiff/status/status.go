@@ -94,6 +94,8 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 	var last, cut *apply.RunInfo
 	for i := range runs {
 		switch {
+		case runs[i].State == apply.Abandoned:
+			continue
 		case runs[i].State != apply.Done:
 			cut = &runs[i]
 			continue
