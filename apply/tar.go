@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot/beneath"
 )
 
 // TarOptions of an archive.
@@ -107,30 +109,29 @@ func (t *archive) file(f ViewFile, path string) error {
 		}
 		return nil
 	}
-	attr, err := t.view.Lstat(f)
+	in, err := t.inspect(f)
 	if err != nil {
-		return err
+		return tarError(path, err)
 	}
+	defer in.close()
+	attr := in.attr
 	e := paxEntry{name: path, mode: attr.Mode & 0o7777, uid: attr.UID, gid: attr.GID, mtime: attr.MtimeSec, nsec: attr.MtimeNsec}
 	if first := t.linked(attr, path); first != "" {
 		e.kind, e.link = paxLink, first
 		return tarError(path, e.writeHeader(t.w))
 	}
-	if e.records, err = t.xattrs(f); err != nil {
+	if e.records, err = xattrRecords(in.xattrs); err != nil {
 		return tarError(path, err)
 	}
 	switch f.Type {
 	case unix.S_IFREG:
-		return tarError(path, t.regular(f, &e))
+		return tarError(path, t.regular(in.file, &e))
 	case unix.S_IFDIR:
 		if e.kind, e.name = paxDir, path+"/"; path == "" {
 			e.name = "./"
 		}
 	case unix.S_IFLNK:
-		e.kind = paxSymlink
-		if e.link, err = t.view.Readlink(f); err != nil {
-			return err
-		}
+		e.kind, e.link = paxSymlink, in.target
 	case unix.S_IFIFO:
 		e.kind = paxFifo
 	default:
@@ -165,12 +166,52 @@ func (t *archive) linked(attr ViewAttr, path string) string {
 	return first.path
 }
 
-// xattrs gives the records of the extended attributes. ACLs are text, as all of tar, bsdtar and star want them.
-func (t *archive) xattrs(f ViewFile) (records []paxRecord, err error) {
-	list, err := t.view.Xattrs(f)
-	if err != nil {
-		return nil, err
+// inspected is all that an archive has of a file, read at one moment.
+type inspected struct {
+	attr   ViewAttr
+	xattrs []beneath.Xattr
+	target string   // of a symlink
+	file   *os.File // a regular one, open
+}
+
+func (in *inspected) close() {
+	if in.file != nil {
+		in.file.Close()
+		in.file = nil
 	}
+}
+
+// inspect reads a file at once: to make sure each time that no run comes between would cost as much as to read.
+func (t *archive) inspect(f ViewFile) (in inspected, err error) {
+	v := t.view
+	err = v.settled(func(e epoch) (err error) {
+		in.close()
+		if in.attr, err = v.lstat(e, f); err != nil {
+			return err
+		}
+		if in.xattrs, err = v.xattrs(e, f); err != nil {
+			return err
+		}
+		switch f.Type {
+		case unix.S_IFREG:
+			in.file, err = v.open(e, f)
+			return err
+		case unix.S_IFLNK:
+			return v.withContent(e, f, func(dir *beneath.Root, name string) error {
+				in.target, err = dir.Readlink(name)
+				return err
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		in.close()
+	}
+	return in, err
+}
+
+// xattrRecords gives the records of extended attributes. ACLs are text, as all of tar, bsdtar and star want them.
+func xattrRecords(list []beneath.Xattr) (records []paxRecord, err error) {
 	for _, x := range list {
 		r := paxRecord{"SCHILY.xattr." + paxKey(x.Name), string(x.Value)}
 		switch x.Name {
@@ -194,12 +235,7 @@ type segment struct{ off, size int64 }
 
 // regular writes a regular file; one with holes in GNU's sparse format 1.0: before the data comes a map of it, decimal numbers
 // on lines of their own, in whole blocks: how many parts, then offset and size of each.
-func (t *archive) regular(f ViewFile, e *paxEntry) error {
-	in, err := t.view.Open(f)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
+func (t *archive) regular(in *os.File, e *paxEntry) error {
 	st, err := in.Stat()
 	if err != nil {
 		return err

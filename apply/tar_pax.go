@@ -143,7 +143,9 @@ func paxTime(sec int64, nsec int32) string {
 func (e *paxEntry) writeBlock(w io.Writer) error {
 	var b [paxBlock]byte
 	octal := func(at, digits int, value uint64) {
-		copy(b[at:], fmt.Sprintf("%0*o", digits, value))
+		for i := at + digits - 1; i >= at; i-- {
+			b[i], value = '0'+byte(value&7), value>>3
+		}
 	}
 	fits := func(value, most uint64) uint64 {
 		if value > most {

@@ -160,19 +160,26 @@ func (v *View) Open(f ViewFile) (file *os.File, err error) {
 			file.Close()
 			file = nil
 		}
-		return v.withContent(e, f, func(dir *beneath.Root, name string) error {
-			fd, err := dir.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-			if err == nil {
-				file = os.NewFile(uintptr(fd), f.Name)
-			}
-			return err
-		})
+		file, err = v.open(e, f)
+		return err
 	})
 	if err != nil && file != nil {
 		file.Close()
 		file = nil
 	}
 	return file, v.failed("open", f, err)
+}
+
+// open is Open inside of settled.
+func (v *View) open(e epoch, f ViewFile) (file *os.File, err error) {
+	err = v.withContent(e, f, func(dir *beneath.Root, name string) error {
+		fd, err := dir.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err == nil {
+			file = os.NewFile(uintptr(fd), f.Name)
+		}
+		return err
+	})
+	return file, err
 }
 
 func (v *View) failed(op string, f ViewFile, err error) error {

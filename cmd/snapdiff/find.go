@@ -66,7 +66,9 @@ func (a *app) find(cmd *cobra.Command, o findFlags, pattern string) error {
 	if err != nil {
 		return err
 	}
-	pattern = strings.TrimPrefix(pattern, strings.TrimSuffix(j.Source, "/")+"/")
+	if strings.HasPrefix(j.Source, "/") { // else it is the name of a dataset or volume
+		pattern = strings.TrimPrefix(pattern, strings.TrimSuffix(j.Source, "/")+"/")
+	}
 	out := bufio.NewWriter(cmd.OutOrStdout())
 	write := foundLine(a.aligned || output.IsTerminal(cmd.OutOrStdout()))
 	switch {
