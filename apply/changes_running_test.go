@@ -1,0 +1,103 @@
+package apply_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"snapdiff/apply"
+	. "snapdiff/apply/applytest"
+)
+
+// TestReadingBesideARun compares restore points, looks for names and histories and writes archives between the steps of a run, and wants
+// to hear what it heard before the run.
+func TestReadingBesideARun(t *testing.T) {
+	k := newKeeper(t, Ext4)
+	few := Scenarios[:24]
+	Begin(t, k.source, few)
+	k.run(never)
+	Go(t, k.source, few)
+	k.run(never)
+	want := k.answers()
+	End(t, k.source, few[:12])
+	Apply(t, k.source, Rename(few[12].Dir(), "moved"), Mkdir("new"), Rename(few[13].Dir(), "new/below"), Chmod(few[14].Dir(), 0o711))
+	next := k.take()
+	steps := 0
+	look := func(name string) error {
+		if steps++; steps%7 == 0 {
+			if got := k.answers(); got != want {
+				t.Errorf("before step %d (%s): %s", steps, name, firstOther(want, got))
+			}
+		}
+		return nil
+	}
+	for stop := 70; ; stop = 1 << 30 {
+		begun := steps
+		_, err := k.attempt(next, func(name string) error {
+			if steps-begun > stop {
+				return errKilled
+			}
+			return look(name)
+		})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		if got := k.answers(); got != want {
+			t.Errorf("after a cut: %s", firstOther(want, got))
+		}
+	}
+	t.Logf("%d steps", steps)
+	if steps < 100 {
+		t.Errorf("the run had %d steps only", steps)
+	}
+}
+
+// answers are all that can be asked about the first two restore points.
+func (k *keeper) answers() string {
+	var b strings.Builder
+	ctx := context.Background()
+	list := func(path string) error { fmt.Fprintf(&b, "%q\n", path); return nil }
+	c, err := apply.Compare(k.store, "", 1, 2)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	errs := []error{
+		c.Changes(func(c apply.Change) error { fmt.Fprintf(&b, "%+v\n", c); return nil }),
+		c.Paths(ctx, apply.PathsOptions{}, list), c.Deleted(ctx, list), c.Tar(ctx, &b, "", apply.TarOptions{}),
+	}
+	v, err := apply.OpenView(k.store, "", 2)
+	if err != nil {
+		return err.Error()
+	}
+	defer v.Close()
+	errs = append(errs, v.Tar(ctx, &b, "", apply.TarOptions{}))
+	for _, path := range []string{"rename/d/b", "swap-dirs/a/new", "links/d/b", "nothing/a"} {
+		entries, err := apply.Log(k.store, "", path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		fmt.Fprintf(&b, "%s: %+v\n", path, entries)
+	}
+	errs = append(errs, apply.Find(ctx, k.store, "", "*", apply.FindOptions{}, func(f apply.Found) error { fmt.Fprintf(&b, "%+v\n", f); return nil }))
+	if err := errors.Join(errs...); err != nil {
+		return err.Error()
+	}
+	return b.String()
+}
+
+func firstOther(want, got string) string {
+	w, g := strings.SplitAfter(want, "\n"), strings.SplitAfter(got, "\n")
+	for i := range min(len(w), len(g)) {
+		if w[i] != g[i] {
+			return fmt.Sprintf("line %d of %d\nwant %.300q\n got %.300q", i, len(w), w[i], g[i])
+		}
+	}
+	return fmt.Sprintf("%d lines, want %d: %.300q", len(g), len(w), got)
+}
