@@ -80,7 +80,7 @@ func (r *rig) bring(m snapshot.Mark, opts apply.Options) error {
 	next := open(r.t, m.Path)
 	defer next.Close()
 	if len(r.taken) == 0 {
-		_, err := s.FirstCopy(ctx, apply.Copy{Next: next, Keys: btrfsfeed.Keys(next), Mark: m}, opts)
+		_, err := s.FirstCopy(ctx, apply.Copy{Next: next, Keys: btrfsfeed.Keys(next), Mark: m, Exclude: diff.MustExclude("/.snapdiff")}, opts)
 		return err
 	}
 	if why := btrfs.Lineage(r.last, m); why != "" {
@@ -88,7 +88,7 @@ func (r *rig) bring(m snapshot.Mark, opts apply.Options) error {
 	}
 	base := open(r.t, r.last.Path)
 	defer base.Close()
-	set, err := btrfsfeed.Diff(ctx, base, next, r.last.Trans, diff.Options{Exclude: []string{".snapdiff"}})
+	set, err := btrfsfeed.Diff(ctx, base, next, r.last.Trans, diff.Options{Exclude: diff.MustExclude("/.snapdiff")})
 	if err != nil {
 		return err
 	}

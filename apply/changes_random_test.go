@@ -86,7 +86,7 @@ func (k *keeper) judgeComparison(marks []snapshot.Mark, from, to int, copied boo
 	base, next := k.open(marks[from]), k.open(marks[to])
 	defer base.Close()
 	defer next.Close()
-	set, err := btrfsfeed.Diff(context.Background(), base, next, marks[from].Trans, diff.Options{Exclude: []string{".snapdiff"}})
+	set, err := btrfsfeed.Diff(context.Background(), base, next, marks[from].Trans, diff.Options{Exclude: diff.MustExclude("/.snapdiff")})
 	k.must(err)
 	want := said(k.TB, func(yield func(apply.Change) error) error { return apply.ChangesOf(set, yield) })
 	for line, data := range got {

@@ -30,6 +30,7 @@ import (
 type firstCopy struct {
 	next, mirror *beneath.Root
 	keys         func(path string, ino uint64) (diff.Key, error)
+	exclude      *diff.Exclude
 	marks        copyMarks
 	index        bool // names are put into the link index
 	workers      int

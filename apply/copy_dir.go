@@ -14,9 +14,6 @@ import (
 	"snapdiff/snapshot/beneath"
 )
 
-// ownDir is the one name at the top of a source that stays out of the mirror: our snapshots are there.
-const ownDir = ".snapdiff"
-
 // copyEntry is one name in a directory of the snapshot.
 type copyEntry struct {
 	name  string
@@ -106,7 +103,7 @@ func (f *firstCopy) list(ctx context.Context, d *openCopy) error {
 	var part []copyEntry
 	var failed error // of the copying, not of the listing
 	err := f.next.ReadDir(d.path, func(name string, dtype uint8, ino uint64) error {
-		if d.path == "" && name == ownDir {
+		if f.exclude.Match(join(d.path, name)) {
 			return nil
 		}
 		part = append(part, copyEntry{name, dtype, ino})

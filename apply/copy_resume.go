@@ -96,7 +96,7 @@ func (f *firstCopy) readMarked(d *copyDir) (*markedFrame, error) {
 	f.counts.Dirs.Add(1)
 	var entries, kids []copyEntry
 	err := f.next.ReadDir(d.path, func(name string, dtype uint8, ino uint64) error {
-		if d.path != "" || name != ownDir {
+		if !f.exclude.Match(join(d.path, name)) {
 			entries = append(entries, copyEntry{name, dtype, ino})
 		}
 		return nil

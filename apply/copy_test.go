@@ -76,7 +76,7 @@ func judgeCopy(t *testing.T, conn *sqlite.Conn, source, mirror string) {
 // judgeFull asks the full comparison.
 func judgeFull(t *testing.T, source, mirror string) {
 	t.Helper()
-	c, _, err := diff.Full(context.Background(), openRoot(t, mirror), openRoot(t, source), inoKeys, diff.FullOptions{Exclude: []string{ownDir}})
+	c, _, err := diff.Full(context.Background(), openRoot(t, mirror), openRoot(t, source), inoKeys, diff.FullOptions{Exclude: diff.MustExclude("/.snapdiff")})
 	check(t, err)
 	if !c.Empty() {
 		c.Inodes.Ascend(func(in diff.Inode) bool { t.Errorf("compared in full: %+v", in); return true })
@@ -277,7 +277,8 @@ func newCopyStore(t *testing.T, dir string) *Store {
 func copyOf(t *testing.T, source string) Copy {
 	t.Helper()
 	return Copy{
-		Next: openRoot(t, source), Keys: inoKeys,
+		Exclude: diff.MustExclude("/.snapdiff"),
+		Next:    openRoot(t, source), Keys: inoKeys,
 		Mark: snapshot.Mark{Kind: "btrfs", Source: "source", ID: "snapshot", Taken: time.Unix(1_700_000_000, 0).UTC()},
 	}
 }

@@ -88,14 +88,14 @@ func (k *keeper) attempt(next snapshot.Mark, step func(string) error) (*apply.Re
 	_, cut, err := store.Last()
 	k.must(err)
 	if k.base.ID == "" {
-		return store.FirstCopy(ctx, apply.Copy{Next: to, Keys: btrfsfeed.Keys(to), Mark: next, Links: true}, opts)
+		return store.FirstCopy(ctx, apply.Copy{Next: to, Keys: btrfsfeed.Keys(to), Mark: next, Exclude: diff.MustExclude("/.snapdiff"), Links: true}, opts)
 	}
 	if cut != nil {
 		return store.Resume(ctx, *cut, to, opts)
 	}
 	base := k.open(k.base)
 	defer base.Close()
-	set, err := btrfsfeed.Diff(ctx, base, to, k.base.Trans, diff.Options{Exclude: []string{".snapdiff"}})
+	set, err := btrfsfeed.Diff(ctx, base, to, k.base.Trans, diff.Options{Exclude: diff.MustExclude("/.snapdiff")})
 	k.must(err)
 	return store.Apply(ctx, apply.Run{Changes: set, Base: base, Next: to, Mark: next, How: "native", Links: true}, opts)
 }

@@ -22,6 +22,8 @@ type Copy struct {
 	// a diff.PlaceholderKey. Many workers call it at once.
 	Keys func(path string, ino uint64) (diff.Key, error)
 	Mark snapshot.Mark // of Next
+	// Exclude are what is not copied.
+	Exclude *diff.Exclude
 	// Links: the source needs the link index (see Store.Links).
 	Links bool
 }
@@ -39,7 +41,7 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 			return nil, err
 		}
 	}
-	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, marks: catalogMarks{s.conn}, index: c.Links, workers: opts.Workers, step: opts.Step, progress: opts.Progress}
+	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, exclude: c.Exclude, marks: catalogMarks{s.conn}, index: c.Links, workers: opts.Workers, step: opts.Step, progress: opts.Progress}
 	if err := f.run(ctx); err != nil {
 		return nil, fmt.Errorf("first copy: %w", err)
 	}

@@ -92,7 +92,7 @@ func (k *keeper) compareInFull(next snapshot.Mark, links bool) {
 	defer store.Close()
 	to := k.open(next)
 	defer to.Close()
-	set, rekey, err := diff.Full(context.Background(), store.Mirror(), to, btrfsfeed.Keys(to), diff.FullOptions{Exclude: []string{".snapdiff"}})
+	set, rekey, err := diff.Full(context.Background(), store.Mirror(), to, btrfsfeed.Keys(to), diff.FullOptions{Exclude: diff.MustExclude("/.snapdiff")})
 	k.must(err)
 	_, err = store.Apply(context.Background(), apply.Run{
 		Changes: set, Rekey: rekey, Base: store.Mirror(), Next: to, Mark: next, How: "full", Reason: "test", Links: links,

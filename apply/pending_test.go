@@ -28,10 +28,10 @@ func (r *rig) bringAgain(m snapshot.Mark, full bool, opts apply.Options) *apply.
 	defer next.Close()
 	keys := btrfsfeed.Keys(next)
 	if len(r.taken) == 0 {
-		return r.done(m)(s.FirstCopy(ctx, apply.Copy{Next: next, Keys: keys, Mark: m}, opts))
+		return r.done(m)(s.FirstCopy(ctx, apply.Copy{Next: next, Keys: keys, Mark: m, Exclude: diff.MustExclude("/.snapdiff")}, opts))
 	}
 	if full {
-		set, rekey, err := diff.Full(ctx, s.Mirror(), next, keys, diff.FullOptions{Exclude: []string{".snapdiff"}})
+		set, rekey, err := diff.Full(ctx, s.Mirror(), next, keys, diff.FullOptions{Exclude: diff.MustExclude("/.snapdiff")})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func (r *rig) bringAgain(m snapshot.Mark, full bool, opts apply.Options) *apply.
 		}
 		again = append(again, p.Key)
 	}
-	set, err := btrfsfeed.Diff(ctx, base, next, r.last.Trans, diff.Options{Exclude: []string{".snapdiff"}, Again: again})
+	set, err := btrfsfeed.Diff(ctx, base, next, r.last.Trans, diff.Options{Exclude: diff.MustExclude("/.snapdiff"), Again: again})
 	if err != nil {
 		r.t.Fatal(err)
 	}

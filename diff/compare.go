@@ -36,8 +36,8 @@ type Candidate struct {
 
 // Options of a comparison.
 type Options struct {
-	// Exclude are paths, relative to the root, that neither snapshot shows to the mirror: they and all below are left out.
-	Exclude []string
+	// Exclude are what neither snapshot shows to the mirror. It must be the same as in the run that made the mirror.
+	Exclude *Exclude
 	// Again are inodes that an earlier run could not copy: reported as changed in every way if they still exist.
 	Again []Key
 }

@@ -22,8 +22,8 @@ const MirrorGen = ^uint64(0)
 
 // FullOptions are what a full comparison is told.
 type FullOptions struct {
-	// Exclude are names at the top (".snapdiff") that are neither shown nor followed, on either side.
-	Exclude []string
+	// Exclude are what the snapshot does not show. What the mirror has of it is too much there.
+	Exclude *Exclude
 	// Share, if not nil, tells the directories whose files are compared. Of all others only the directory itself and the
 	// names in it are: files that both sides have count as equal there.
 	Share func(dir string) bool
@@ -132,13 +132,14 @@ func (f *full) compareDir(ctx context.Context, d *fullDir) error {
 	for _, s := range []sides{inBase, inNext, bothSides} {
 		kids[s] = &fullFrame{path: d.path, sides: s, parent: d.key}
 	}
+	shared := f.opts.Share == nil || f.opts.Share(d.path)
 	var files []fullFile
 	for len(lists[0]) > 0 || len(lists[1]) > 0 {
 		dirs, file := f.sortPair(merge(&lists))
 		if dirs.at != 0 {
 			kids[dirs.at].names = append(kids[dirs.at].names, dirs.name)
 		}
-		if file.at != 0 {
+		if file.at != 0 && (shared || file.at != bothSides) {
 			files = append(files, file)
 		}
 		if len(files) == filesAtOnce && len(lists[0])+len(lists[1]) > 0 {
@@ -184,7 +185,7 @@ type fullEntry struct {
 func (f *full) list(root *beneath.Root, dir string) ([]fullEntry, error) {
 	var list []fullEntry
 	err := root.ReadDir(dir, func(name string, dtype uint8, _ uint64) error {
-		if dir == "" && slices.Contains(f.opts.Exclude, name) {
+		if root == f.next && f.opts.Exclude.Match(join(dir, name)) {
 			return nil
 		}
 		if dtype == unix.DT_UNKNOWN {
@@ -332,7 +333,7 @@ func (f *full) finishTouched() error {
 			return fmt.Errorf("compare in full: %w", err)
 		}
 		next, err := f.next.Lstat(path)
-		if gone(err) || err == nil && next.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if gone(err) || f.opts.Exclude.Match(path) || err == nil && next.Mode&unix.S_IFMT != unix.S_IFDIR {
 			continue // the directory went with its names
 		}
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -178,7 +177,7 @@ func (f *full) rekey(path string) (Key, error) {
 	}
 	own := Key{base.Ino, MirrorGen}
 	next, err := f.next.Lstat(path)
-	if gone(err) || path != "" && slices.Contains(f.opts.Exclude, strings.SplitN(path, "/", 2)[0]) {
+	if gone(err) || f.opts.Exclude.Match(path) {
 		return own, nil
 	}
 	if err != nil {

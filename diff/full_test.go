@@ -367,7 +367,7 @@ func TestFullExcludesAndPlaceholders(t *testing.T) {
 		}
 		return inoKey(path, ino)
 	}
-	c, _, err := diff.Full(context.Background(), openRoot(t, mirror), openRoot(t, next), keyOf, diff.FullOptions{Exclude: []string{".snapdiff"}})
+	c, _, err := diff.Full(context.Background(), openRoot(t, mirror), openRoot(t, next), keyOf, diff.FullOptions{Exclude: diff.MustExclude("/.snapdiff")})
 	check(t, err)
 	var came []string
 	c.Linked.Ascend(func(n diff.Name) bool { came = append(came, n.Path); return true })

@@ -1,7 +1,6 @@
 package diff
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -140,8 +139,14 @@ func (w *worker) came(dir Key, e Entry) error {
 	if err != nil || !ok || b.Gen != key.Gen {
 		return err
 	}
-	if paths, err := w.base.paths(w.Base, e.Ino); err != nil || len(paths) == 0 {
-		return errors.Join(err, fmt.Errorf("directory %q came out of an excluded place: %w", path, ErrNotNative))
+	paths, err := w.base.paths(w.Base, e.Ino)
+	switch {
+	case err != nil:
+		return err
+	case len(paths) == 0:
+		return fmt.Errorf("directory %q came out of an excluded place: %w", path, ErrNotNative)
+	case w.base.exclude.dependsOn(paths[0]) || w.next.exclude.dependsOn(path):
+		return fmt.Errorf("directory %q moved to %q, and what is excluded below it depends on that: %w", paths[0], path, ErrNotNative)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package diff
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -11,12 +10,12 @@ import (
 // its own.
 type side struct {
 	root    uint64
-	exclude []string
+	exclude *Exclude
 	mu      sync.RWMutex
 	dirs    map[uint64]string // paths of directories that hold something of interest, excluded ones too
 }
 
-func newSide(exclude []string, root uint64) *side {
+func newSide(exclude *Exclude, root uint64) *side {
 	return &side{root: root, exclude: exclude, dirs: map[uint64]string{root: ""}}
 }
 
@@ -54,22 +53,13 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-func (s *side) excluded(path string) bool {
-	for _, x := range s.exclude {
-		if strings.HasPrefix(path, x) && (len(path) == len(x) || path[len(x)] == '/') {
-			return true
-		}
-	}
-	return false
-}
-
 // child gives the path of a name in a directory; not visible when it is excluded.
 func (s *side) child(t Tree, dir uint64, name string) (path string, visible bool, err error) {
 	if path, err = s.dir(t, dir); err != nil {
 		return "", false, err
 	}
 	path = join(path, name)
-	return path, !s.excluded(path), nil
+	return path, !s.exclude.Match(path), nil
 }
 
 // paths are all visible names of an inode, sorted; the root's is "". None for one that was deleted while open.

@@ -436,7 +436,7 @@ func (b *jobBench) cutRun(steps ...string) {
 		b.t.Fatal(err)
 	}
 	defer to.Close()
-	changes, err := btrfsfeed.Diff(context.Background(), from, to, last.Mark.Trans, diff.Options{Exclude: []string{".snapdiff"}})
+	changes, err := btrfsfeed.Diff(context.Background(), from, to, last.Mark.Trans, diff.Options{Exclude: diff.MustExclude("/.snapdiff")})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func TestOutOfTheExcluded(t *testing.T) {
 	defer next.Close()
 	info, err := btrfs.Info(base.Path())
 	must(t, err)
-	_, err = Diff(t.Context(), base, next, info.OTransid, diff.Options{Exclude: []string{".snapdiff"}})
+	_, err = Diff(t.Context(), base, next, info.OTransid, diff.Options{Exclude: diff.MustExclude("/.snapdiff")})
 	if !errors.Is(err, diff.ErrNotNative) {
 		t.Errorf("%v, want ErrNotNative", err)
 	}

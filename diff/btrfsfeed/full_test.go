@@ -84,7 +84,7 @@ func judgeFull(t *testing.T, mirror, next string) *diff.ChangeSet {
 	n, err := beneath.Open(next)
 	must(t, err)
 	defer n.Close()
-	set, rekey, err := diff.Full(t.Context(), m, n, Keys(n), diff.FullOptions{Exclude: []string{".snapdiff"}})
+	set, rekey, err := diff.Full(t.Context(), m, n, Keys(n), diff.FullOptions{Exclude: diff.MustExclude("/.snapdiff")})
 	must(t, err)
 	from := walkBy(t, mirror, func(_, rel string, _ *unix.Stat_t) diff.Key {
 		key, err := rekey(rel)

@@ -346,7 +346,7 @@ func (s *source) snapshot() string {
 // judge compares two snapshots and has the model say whether the change set is right.
 func (s *source) judge(base, next string, opts diff.Options) *diff.ChangeSet {
 	s.t.Helper()
-	opts.Exclude = append(opts.Exclude, ".snapdiff")
+	opts.Exclude = diff.MustExclude("/.snapdiff")
 	info, err := btrfs.Info(base)
 	must(s.t, err)
 	set := compare(s.t, base, next, info.OTransid, opts)

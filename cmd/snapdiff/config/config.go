@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"snapdiff/diff"
 )
 
 // DefaultPath is where the configuration is when --config does not say otherwise.
@@ -60,6 +62,8 @@ type Job struct {
 	MaxDeleted Limit
 	// Keep says which restore points are kept; nil keeps all of them.
 	Keep *Keep
+	// Exclude are patterns of what stays out of the mirror (diff.ParseExclude).
+	Exclude []string
 	// Hooks are programs that a run calls.
 	Hooks Hooks
 }
@@ -87,6 +91,7 @@ type fileJob struct {
 	OnLostBase string    `toml:"on_lost_base"`
 	MaxDeleted *any      `toml:"max_deleted"`
 	Keep       *Keep     `toml:"keep"`
+	Exclude    []string  `toml:"exclude"`
 	Hooks      fileHooks `toml:"hooks"`
 }
 
@@ -204,6 +209,10 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	if j.Snapshots == "" && filepath.IsAbs(j.Source) {
 		j.Snapshots = filepath.Join(j.Source, ".snapdiff")
 	}
+	if _, err := diff.ParseExclude(f.Exclude); err != nil {
+		return nil, &problem{"exclude", err.Error()}
+	}
+	j.Exclude = f.Exclude
 	if j.Hooks, p = f.Hooks.check(); p != nil {
 		return nil, p
 	}

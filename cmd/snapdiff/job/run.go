@@ -41,12 +41,13 @@ type Progress struct {
 
 // runner is one `snapdiff run` of one job.
 type runner struct {
-	job   config.Job
-	opts  Options
-	src   source.Source
-	store *apply.Store
-	say   func(format string, args ...any)
-	known string // identity of the source that the store mirrors; "" where init was cut off
+	job     config.Job
+	opts    Options
+	src     source.Source
+	store   *apply.Store
+	say     func(format string, args ...any)
+	known   string // identity of the source that the store mirrors; "" where init was cut off
+	exclude *diff.Exclude
 	// why is why this run has to compare in full; "" if it need not.
 	why     string
 	skipped []output.Path // nested subvolumes that the run met
@@ -77,6 +78,9 @@ func newRunner(ctx context.Context, j config.Job, opts Options) (*runner, error)
 		if !opts.NewSource {
 			err = &OtherSource{Job: j, Known: r.known, Found: src.ID()}
 		}
+	}
+	if err == nil {
+		err = r.readExclude()
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.close())
@@ -177,7 +181,13 @@ func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.readExclude(); err != nil { // again: a first copy with other patterns may have been finished just now
+		return nil, err
+	}
 	result, err := r.bring(ctx, last, next)
+	if err == nil {
+		err = r.noteExclude()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -257,6 +267,9 @@ func (r *runner) bring(ctx context.Context, last *apply.RunInfo, next *source.Sn
 		}
 		if !adopted {
 			r.say("first run: copying all of %s", r.job.Source)
+			if err := r.noteExclude(); err != nil {
+				return nil, err
+			}
 			return r.firstCopy(ctx, next)
 		}
 	}
@@ -276,7 +289,7 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 	}
 	keys := r.src.Keys(next)
 	var mu sync.Mutex
-	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Mark: next.Mark, Links: r.src.NeedsLinks(), Keys: func(path string, ino uint64) (diff.Key, error) {
+	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Mark: next.Mark, Exclude: r.exclude, Links: r.src.NeedsLinks(), Keys: func(path string, ino uint64) (diff.Key, error) {
 		key, err := keys(path, ino)
 		if err == nil && key.IsPlaceholder() {
 			mu.Lock()

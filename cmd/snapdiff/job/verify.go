@@ -177,7 +177,7 @@ func (r *runner) newest(ctx context.Context) (*apply.RunInfo, *source.Snapshot, 
 
 func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot, opts VerifyOptions, v *Verification) (*diff.ChangeSet, func(string) (diff.Key, error), error) {
 	var mu sync.Mutex
-	full := diff.FullOptions{Exclude: r.src.Exclude(), Progress: func(names, bytes int64) {
+	full := diff.FullOptions{Exclude: r.exclude, Progress: func(names, bytes int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		v.Names, v.Bytes = names, bytes // the last call has the totals

@@ -43,7 +43,7 @@ func openBtrfs(_ context.Context, j config.Job) (Source, error) {
 func (s *btrfsSource) Kind() string      { return "btrfs" }
 func (s *btrfsSource) ID() string        { return s.uuid }
 func (s *btrfsSource) Dir() string       { return s.job.Source }
-func (s *btrfsSource) Exclude() []string { return []string{ownDir} }
+func (s *btrfsSource) Exclude() []string { return []string{"/" + ownDir} }
 func (s *btrfsSource) NeedsLinks() bool  { return false }
 func (s *btrfsSource) Close() error      { return nil }
 

@@ -33,7 +33,7 @@ type Source interface {
 	ID() string
 	// Dir is the directory where the source is mounted, "" when it is not.
 	Dir() string
-	// Exclude are the paths, relative to the top of the source, that stay out of the mirror.
+	// Exclude are patterns (diff.ParseExclude) of what is not the source's own and stays out of the mirror.
 	Exclude() []string
 	// NeedsLinks tells that Diff wants the link index, which the store then has to keep.
 	NeedsLinks() bool

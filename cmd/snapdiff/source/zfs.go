@@ -79,7 +79,7 @@ func zfsHint(err error, name string) error {
 func (s *zfsSource) Kind() string      { return "zfs" }
 func (s *zfsSource) ID() string        { return s.dataset.GUID }
 func (s *zfsSource) Dir() string       { return s.dataset.Dir }
-func (s *zfsSource) Exclude() []string { return []string{ownDir} }
+func (s *zfsSource) Exclude() []string { return nil }
 func (s *zfsSource) NeedsLinks() bool  { return true }
 func (s *zfsSource) Close() error      { return nil }
 
