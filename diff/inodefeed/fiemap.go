@@ -3,6 +3,7 @@ package inodefeed
 import (
 	"fmt"
 	"sort"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -50,11 +51,14 @@ const (
 	elsewhere                   // inline: only reading tells what it is
 )
 
+var fiemaps = sync.Pool{New: func() any { return new(fiemap) }}
+
 // extents are what an open file maps up to size, ascending, without its holes. unwritten says that some of these have blocks.
 func extents(fd int, size int64) (out []extent, unwritten bool, err error) {
-	m := new(fiemap)
+	m := fiemaps.Get().(*fiemap)
+	defer fiemaps.Put(m)
 	for at := uint64(0); at < uint64(size); {
-		*m = fiemap{start: at, length: uint64(size) - at, count: fiemapExtents}
+		m.start, m.length, m.flags, m.mapped, m.count = at, uint64(size)-at, 0, 0, fiemapExtents
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fsIocFiemap, uintptr(unsafe.Pointer(m))); errno != 0 {
 			return nil, false, fmt.Errorf("asking for the extents of a file: %w", errno)
 		}
