@@ -8,7 +8,7 @@ import (
 	"snapdiff/diff"
 )
 
-// finish sets the metadata of what was kept, then that of all directories in which anything was done.
+// finish sets the metadata of what was kept, then that of all directories in which anything was done. Last it writes the manifest.
 func (x *execution) finish() error {
 	var files []*diff.Inode
 	for i := range x.plan.Inodes {
@@ -21,7 +21,13 @@ func (x *execution) finish() error {
 		return err
 	}
 	dirs := x.disturbedDirs()
-	return x.each(len(dirs), func(i int) error { return x.setMeta(diff.Key{}, dirs[i]) })
+	if err := x.each(len(dirs), func(i int) error { return x.setMeta(diff.Key{}, dirs[i]) }); err != nil {
+		return err
+	}
+	if err := x.at("manifest"); err != nil {
+		return err
+	}
+	return x.writeManifest()
 }
 
 // setFileMeta sets metadata in place, unless the inode also lives in history: then it is replaced.
