@@ -62,6 +62,12 @@ func (c *Comparison) Tar(ctx context.Context, w io.Writer, path string, o TarOpt
 	return t.close()
 }
 
+// restoredLink is an inode with several names of which at least one is in the archive.
+type restoredLink struct {
+	path string
+	left uint32 // names that have not been met; some may lie outside of the subtree
+}
+
 // archive is an archive being written.
 type archive struct {
 	view  *View

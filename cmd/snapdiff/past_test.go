@@ -67,6 +67,31 @@ func TestRestoreCommand(t *testing.T) {
 	b.refused(2, "is not in the source", "restore", "r1", "/etc", to)
 }
 
+func TestRestoreListAndOverwrite(t *testing.T) {
+	b, old := twoPoints(t)
+	to := t.TempDir()
+	list := filepath.Join(to, "list")
+	if err := os.WriteFile(list, []byte(b.source+"/gone/deep/1\x00anna/2\x00gone/deep\x00nothing\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	back := filepath.Join(to, "back")
+	if err := os.Mkdir(back, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(1, `restore "nothing"`, "restore", "r1", "--files-from", list, "--from0", back)
+	sameTrees(t, filepath.Join(old, "gone"), filepath.Join(back, "gone"))
+	if out, err := exec.Command("sh", "-ec", "cmp "+old+"/anna/2 "+back+"/anna/2; test ! -e "+back+"/anna/1; cd "+back+"/gone; echo mine > other; echo changed > deep/1").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	b.refused(1, "--overwrite", "restore", "r1", "gone", back)
+	b.snapdiff(0, "restore", "r1", "gone", back, "--overwrite")
+	sameTrees(t, filepath.Join(old, "gone/deep"), filepath.Join(back, "gone/deep"))
+	if text, err := os.ReadFile(filepath.Join(back, "gone/other")); err != nil || string(text) != "mine\n" {
+		t.Errorf("what was there beside it: %q %v", text, err)
+	}
+	b.refused(2, "", "restore", "r1", "--files-from", list, back, "too much")
+}
+
 func TestMountCommand(t *testing.T) {
 	b, old := twoPoints(t)
 	t.Setenv(asProgram, "1")

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -9,38 +13,69 @@ import (
 	"snapdiff/cmd/snapdiff/output"
 )
 
+// restoreOptions are the flags of restore.
+type restoreOptions struct {
+	job       string
+	overwrite bool
+	filesFrom string
+	from0     bool
+}
+
 func newRestoreCommand(a *app) *cobra.Command {
-	var job string
+	var o restoreOptions
 	cmd := &cobra.Command{
-		Use:   "restore DATE PATH [TO]",
+		Use:   "restore DATE PATH [TO] | DATE --files-from FILE [TO]",
 		Short: "Bring back a file or directory as it was",
 		Long: `Brings back the file or directory PATH, and all below it, as it was at DATE, with owner, mode, times, attributes, ACLs, hard links and holes.
 
 PATH is the path in the source, or relative to it. TO is the new name, or an existing directory that takes it in; the current
-directory when left out. Nothing that exists is ever overwritten.`,
+directory when left out. Nothing that exists is overwritten, unless with --overwrite.
+
+With --files-from every path in FILE is brought below the directory TO, at its whole path; "-" reads standard input.`,
 		Example: `  snapdiff restore yesterday /srv/mail/anna /tmp
-  snapdiff restore '2026-11-20 14:00' anna/inbox/17 ./17.old`,
-		Args: cobra.RangeArgs(2, 3),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			to := "."
-			if len(args) == 3 {
-				to = args[2]
+  snapdiff restore '2026-11-20 14:00' anna/inbox/17 ./17.old
+  snapdiff restore r17 --files-from list.txt /tmp/back`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.filesFrom != "" {
+				return cobra.RangeArgs(1, 2)(cmd, args)
 			}
-			return a.restore(cmd, job, args[0], args[1], to)
+			return cobra.RangeArgs(2, 3)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.restore(cmd, o, args)
 		},
 	}
-	addJobFlag(cmd, &job)
+	addJobFlag(cmd, &o.job)
+	flags := cmd.Flags()
+	flags.BoolVar(&o.overwrite, "overwrite", false, "put it in the place of what is there; a directory takes it in and keeps its other names")
+	flags.StringVar(&o.filesFrom, "files-from", "", "restore the paths in `FILE`, one a line")
+	flags.BoolVar(&o.from0, "from0", false, "paths in the file end with a NUL, not with the line")
 	return cmd
 }
 
-func (a *app) restore(cmd *cobra.Command, job, date, path, to string) (err error) {
-	j, err := a.job(job)
+func (a *app) restore(cmd *cobra.Command, o restoreOptions, args []string) error {
+	j, err := a.job(o.job)
 	if err != nil {
 		return err
 	}
-	path, err = sourcePath(j, path)
+	date, args := args[0], args[1:]
+	var paths []string
+	if o.filesFrom != "" {
+		paths, err = readPaths(cmd.InOrStdin(), o)
+	} else {
+		paths, args = args[:1], args[1:]
+	}
+	for i := range paths {
+		if err == nil {
+			paths[i], err = sourcePath(j, paths[i])
+		}
+	}
 	if err != nil {
 		return err
+	}
+	to := "."
+	if len(args) > 0 {
+		to = args[0]
 	}
 	run, err := chooseRun(cmd.ErrOrStderr(), j, date)
 	if err != nil {
@@ -51,13 +86,47 @@ func (a *app) restore(cmd *cobra.Command, job, date, path, to string) (err error
 		return err
 	}
 	defer view.Close()
-	place, err := view.Restore(cmd.Context(), path, to)
-	if err != nil {
-		return err
+	var done apply.Restored
+	opts := apply.RestoreOptions{Overwrite: o.overwrite}
+	if o.filesFrom != "" {
+		done, err = view.RestoreList(cmd.Context(), paths, to, opts)
+	} else {
+		done, err = view.RestoreWith(cmd.Context(), paths[0], to, opts)
 	}
+	return errors.Join(err, a.reportRestored(cmd.OutOrStdout(), run, done))
+}
+
+// reportRestored says what is where now.
+func (a *app) reportRestored(w io.Writer, run int64, done apply.Restored) error {
 	if a.json {
-		return output.JSON(cmd.OutOrStdout(), map[string]any{"run": fmt.Sprintf("r%d", run), "restored": place})
+		return output.JSON(w, map[string]any{"run": fmt.Sprintf("r%d", run), "restored": done.To, "names": done.Names, "bytes": done.Bytes})
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), output.Name(place))
+	if done.Names == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, output.Name(done.To))
 	return err
+}
+
+// readPaths reads the file of --files-from.
+func readPaths(stdin io.Reader, o restoreOptions) (paths []string, err error) {
+	var data []byte
+	if o.filesFrom == "-" {
+		data, err = io.ReadAll(stdin)
+	} else {
+		data, err = os.ReadFile(o.filesFrom)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the paths to restore: %w", err)
+	}
+	end := "\n"
+	if o.from0 {
+		end = "\x00"
+	}
+	for path := range strings.SplitSeq(string(data), end) {
+		if path != "" {
+			paths = append(paths, path)
+		}
+	}
+	return paths, nil
 }

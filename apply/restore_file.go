@@ -1,0 +1,320 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+)
+
+// restorer is one restore going on: one goroutine walks the directories, others make the files.
+type restorer struct {
+	ctx     context.Context
+	view    *View
+	root    *beneath.Root // what is restored is below it
+	opts    RestoreOptions
+	links   linkGroups
+	buffers sync.Pool
+	workers errgroup.Group
+	temp    atomic.Int64
+
+	names, bytes atomic.Int64
+
+	mu  sync.Mutex
+	bad Unrestored
+}
+
+// maxRestoreErrors is how many errors of single names are kept.
+const maxRestoreErrors = 20
+
+func newRestorer(ctx context.Context, v *View, root *beneath.Root, opts RestoreOptions) *restorer {
+	r := &restorer{ctx: ctx, view: v, root: root, opts: opts}
+	r.buffers.New = func() any { b := make([]byte, copyBuffer); return &b }
+	if opts.Workers <= 0 {
+		opts.Workers = defaultWorkers()
+	}
+	r.workers.SetLimit(opts.Workers)
+	return r
+}
+
+// end waits for the workers.
+func (r *restorer) end(to string) (Restored, error) {
+	done := Restored{To: to}
+	err := errors.Join(r.workers.Wait(), r.ctx.Err())
+	done.Names, done.Bytes = r.names.Load(), r.bytes.Load()
+	if err == nil && r.bad.Names > 0 {
+		err = &r.bad
+	}
+	return done, err
+}
+
+// failed notes a name that cannot be restored.
+func (r *restorer) failed(path string, err error) {
+	if errors.Is(err, unix.EEXIST) {
+		err = ErrExists
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bad.Names++
+	if len(r.bad.Errs) < maxRestoreErrors {
+		r.bad.Errs = append(r.bad.Errs, fmt.Errorf("restore %q: %w", path, err))
+	}
+}
+
+// restoringDir is a directory that gets its attributes when all that is in it has been made.
+type restoringDir struct {
+	r      *restorer
+	file   ViewFile
+	attr   ViewAttr
+	path   string
+	parent *restoringDir
+	left   atomic.Int64 // names in it that are not made, and one for who walks it
+}
+
+// newDir begins a directory that has been made.
+func (r *restorer) newDir(f ViewFile, attr ViewAttr, path string, parent *restoringDir) *restoringDir {
+	d := &restoringDir{r: r, file: f, attr: attr, path: path, parent: parent}
+	d.left.Store(1)
+	if parent != nil {
+		parent.left.Add(1)
+	}
+	return d
+}
+
+// done is called once for each name in it, when that is complete.
+func (d *restoringDir) done() {
+	if d == nil || d.left.Add(-1) > 0 {
+		return
+	}
+	if err := d.r.finish(d.file, d.attr, d.path); err != nil {
+		d.r.failed(d.path, err)
+	}
+	d.r.names.Add(1)
+	d.parent.done()
+}
+
+// name restores f at path, in the directory dir if that is being restored.
+func (r *restorer) name(f ViewFile, path string, dir *restoringDir) {
+	if f.Type != unix.S_IFDIR {
+		if dir != nil {
+			dir.left.Add(1)
+		}
+		r.workers.Go(func() error {
+			defer dir.done()
+			if err := r.file(f, path); err != nil {
+				r.failed(path, err)
+			}
+			return r.ctx.Err()
+		})
+		return
+	}
+	attr, err := r.view.Lstat(f)
+	if err == nil {
+		err = r.mkdir(path)
+	}
+	if err != nil {
+		r.failed(path, err)
+		return
+	}
+	d := r.newDir(f, attr, path, dir)
+	r.children(f, path, d)
+	d.done()
+}
+
+// mkdir makes a directory; where that is allowed one that is there will do, and anything else gives way.
+func (r *restorer) mkdir(path string) error {
+	err := r.root.Mkdir(path, 0o700)
+	if !errors.Is(err, fs.ErrExist) || !r.opts.Overwrite {
+		return err
+	}
+	st, err := r.root.Lstat(path)
+	if err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return err
+	}
+	return errors.Join(r.root.Unlink(path), r.root.Mkdir(path, 0o700))
+}
+
+// children restores all that is in a directory; dir is as in name.
+func (r *restorer) children(f ViewFile, path string, dir *restoringDir) {
+	files, err := r.view.ReadDir(f)
+	if err != nil {
+		r.failed(path, err)
+	}
+	for _, f := range files {
+		if r.ctx.Err() != nil {
+			return
+		}
+		r.name(f, join(path, f.Name), dir)
+	}
+}
+
+// file restores anything but a directory.
+func (r *restorer) file(f ViewFile, path string) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	attr, err := r.view.Lstat(f)
+	if err != nil {
+		return err
+	}
+	build := func(at string) error { return r.inode(f, attr, at) }
+	if attr.Nlink < 2 {
+		return r.put(path, build)
+	}
+	group, first := r.links.claim(attr.Ino, attr.Nlink, path)
+	if first {
+		err := r.put(path, build)
+		group.settle(err)
+		return err
+	}
+	<-group.ready
+	if group.err != nil {
+		return fmt.Errorf("its other name %q could not be restored: %w", group.path, group.err)
+	}
+	r.names.Add(1)
+	return r.put(path, func(at string) error { return beneath.Link(r.root, group.path, r.root, at) })
+}
+
+// put has something built at path: at once, or, where it takes the place of something, under another name first, so that
+// there always is either.
+func (r *restorer) put(path string, build func(at string) error) error {
+	if !r.opts.Overwrite {
+		return build(path)
+	}
+	st, err := r.root.Lstat(path)
+	switch {
+	case missing(err):
+		return build(path)
+	case err != nil:
+		return err
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return errors.New("a directory is there: remove it first")
+	}
+	dir, _ := split(path)
+	temp := join(dir, fmt.Sprintf(".snapdiff-restore-%d-%d", unix.Getpid(), r.temp.Add(1)))
+	if err := build(temp); err != nil {
+		return errors.Join(err, ignoreMissing(r.root.Unlink(temp)))
+	}
+	err = beneath.Rename(r.root, temp, r.root, path, 0)
+	return errors.Join(err, ignoreMissing(r.root.Unlink(temp))) // it is still there if both were one file
+}
+
+// inode makes an inode with all its attributes.
+func (r *restorer) inode(f ViewFile, attr ViewAttr, path string) error {
+	at, release, err := place{r.root, path}.open()
+	if err != nil {
+		return err
+	}
+	defer release()
+	switch attr.Type() {
+	case unix.S_IFREG:
+		err = r.contents(f, at)
+	case unix.S_IFLNK:
+		var target string
+		if target, err = r.view.Readlink(f); err == nil {
+			err = unix.Symlinkat(target, at.dir, at.base)
+		}
+	default:
+		err = unix.Mknodat(at.dir, at.base, attr.Type()|0o600, int(attr.Rdev))
+	}
+	if err != nil {
+		return err
+	}
+	r.names.Add(1)
+	return r.finish(f, attr, path)
+}
+
+// contents makes a regular file with its data and holes.
+func (r *restorer) contents(f ViewFile, at spot) error {
+	in, err := r.view.Open(f)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(in.Fd()), &st); err != nil {
+		return err
+	}
+	out, err := unix.Openat(at.dir, at.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	buf := r.buffers.Get().(*[]byte)
+	defer r.buffers.Put(buf)
+	c := copier{in: int(in.Fd()), out: out, path: at.path, buf: *buf}
+	if err = errors.Join(c.whole(&st), unix.Close(out)); err != nil {
+		return errors.Join(err, unix.Unlinkat(at.dir, at.base, 0)) // half a file looks like a whole one
+	}
+	r.bytes.Add(st.Size)
+	return nil
+}
+
+// finish sets the attributes, which for a directory comes after all that is in it.
+func (r *restorer) finish(f ViewFile, attr ViewAttr, path string) error {
+	at, release, err := place{r.root, path}.open()
+	if err != nil {
+		return err
+	}
+	defer release()
+	xattrs, err := r.view.Xattrs(f)
+	if err != nil {
+		return err
+	}
+	want := statOf(attr.Attr)
+	to, err := openNode(at, &want)
+	if err != nil {
+		return err
+	}
+	defer to.close()
+	if err := to.chown(want.Uid, want.Gid); err != nil {
+		return err
+	}
+	if err := setXattrs(to, xattrs); err != nil {
+		return err
+	}
+	return setModeAndTime(at.path, to, &want)
+}
+
+// setXattrs makes the extended attributes of to exactly these. A default ACL of the directory may have left others.
+func setXattrs(to node, list []beneath.Xattr) error {
+	have, err := to.xattrNames()
+	if err != nil {
+		return err
+	}
+	keep := make(map[string]bool)
+	for _, x := range list {
+		keep[x.Name] = true
+	}
+	for _, name := range have {
+		if keep[name] {
+			continue
+		}
+		if err := to.removeXattr(name); err != nil && err != unix.ENODATA {
+			return fmt.Errorf("remove attribute %q: %w", name, err)
+		}
+	}
+	for _, x := range list {
+		if strings.HasPrefix(x.Name, "trusted.SGI_ACL_") { // how XFS shows an ACL a second time
+			continue
+		}
+		if err := to.setXattr(x.Name, x.Value); err != nil {
+			return fmt.Errorf("set attribute %q: %w", x.Name, err)
+		}
+	}
+	return nil
+}
+
+// statOf is the part of a stat that is set on an inode.
+func statOf(a diff.Attr) unix.Stat_t {
+	return unix.Stat_t{Mode: a.Mode, Uid: a.UID, Gid: a.GID, Rdev: a.Rdev, Size: a.Size,
+		Mtim: unix.Timespec{Sec: a.MtimeSec, Nsec: int64(a.MtimeNsec)}}
+}
