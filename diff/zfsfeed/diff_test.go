@@ -2,6 +2,11 @@ package zfsfeed
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -99,12 +104,134 @@ func (s *source) diff(base, next snap) *diff.ChangeSet {
 	return set
 }
 
+// said is what a change set says, a line for each name and inode.
+func said(set *diff.ChangeSet) string {
+	var lines []string
+	set.Unlinked.Ascend(func(n diff.Name) bool { lines = append(lines, "-"+n.Path); return true })
+	set.Linked.Ascend(func(n diff.Name) bool { lines = append(lines, "+"+n.Path); return true })
+	set.Inodes.Ascend(func(in diff.Inode) bool {
+		what := ""
+		for i, letter := range "NDMXL" {
+			if in.What&(1<<i) != 0 {
+				what += string(letter)
+			}
+		}
+		lines = append(lines, fmt.Sprintf("%s=%s", what, strings.Join(in.Paths, ",")))
+		return true
+	})
+	set.Gone.Ascend(func(g diff.Gone) bool { lines = append(lines, "gone="+strings.Join(g.BasePaths, ",")); return true })
+	return strings.Join(lines, " ")
+}
+
+// operations are small, so that each change set can be told whole: - a name that went, + one that came, then inodes with what
+// changed (New, Data, Meta, Xattrs, Links) and those that are gone.
+var operations = []struct {
+	name          string
+	before, after []a.Change
+	want          string
+}{
+	{"nothing", []a.Change{a.Create("f", 9, 1)}, nil, ""},
+	{"write", []a.Change{a.Create("f", 99999, 1)}, []a.Change{a.KeepMtime("f", a.Write("f", 5000, 9, 2))}, "D=f"},
+	{"same bytes", []a.Change{a.Create("f", 99999, 1)}, []a.Change{a.KeepMtime("f", a.Write("f", 0, 99999, 1))}, ""},
+	{"chmod", []a.Change{a.Create("f", 9, 1)}, []a.Change{a.Chmod("f", 0o4755)}, "M=f"},
+	{"xattr", []a.Change{a.Create("f", 9, 1), a.SetXattr("f", "user.x", "1")}, []a.Change{a.SetXattr("f", "user.x", "2")}, "X=f"},
+	{"large xattr", []a.Change{a.Create("f", 9, 1), a.SetXattr("f", "user.x", strings.Repeat("x", 9000))},
+		[]a.Change{a.SetXattr("f", "user.x", strings.Repeat("y", 9000))}, "X=f"},
+	{"grow by truncate", []a.Change{a.Create("f", 5000, 1)}, []a.Change{a.KeepMtime("f", a.Truncate("f", 300000))}, "D=f"},
+	{"punch", []a.Change{a.Create("f", 99999, 1)}, []a.Change{a.KeepMtime("f", a.Punch("f", 16384, 16384))}, "D=f"},
+	{"hole at the end", []a.Change{a.Create("f", 5000, 1), a.Truncate("f", 300000)}, []a.Change{a.Chmod("f", 0o600)}, "M=f"},
+	{"rename", []a.Change{a.Mkdir("d"), a.Create("f", 9, 1)}, []a.Change{a.Rename("f", "d/g")}, "-f +d/g M= M=d L=d/g"},
+	{"directory moves", []a.Change{a.Mkdir("d"), a.Create("d/f", 9, 1), a.Mkdir("e")}, []a.Change{a.Rename("d", "e/d")}, "-d +e/d M= M=e"},
+	{"link came (openzfs#4367)", []a.Change{a.Create("f", 9, 1)}, []a.Change{a.Link("f", "g")}, "+g M= L=f,g"},
+	{"link came and another went (#13283)", []a.Change{a.Create("f", 9, 1), a.Link("f", "g")}, []a.Change{a.Link("f", "h"), a.Remove("g")},
+		"-g +h M= L=f,h"},
+	{"link came and went (#16753)", []a.Change{a.Create("f", 9, 1), a.Mkdir("d")}, []a.Change{a.Link("f", "d/g"), a.Remove("d/g")}, "M=d"},
+	{"all links went", []a.Change{a.Create("f", 9, 1), a.Link("f", "g")}, []a.Change{a.Remove("f"), a.Remove("g")}, "-f -g M= gone=f,g"},
+	{"renamed and written", []a.Change{a.Create("f", 9, 1)}, []a.Change{a.Rename("f", "g"), a.Append("g", 5, 2)}, "-f +g M= DML=g"},
+}
+
+// zfsDiffWrong are the operations after which zfs diff does not say what happened, each with what it says: not always the same.
+var zfsDiffWrong = map[string][]string{
+	"link came (openzfs#4367)":            {"M . M f (+1)", "M . M g (+1)"}, // which one is not said
+	"link came and another went (#13283)": {"M . M f", "M . R g -> h", "M . R f -> h"},
+	"link came and went (#16753)":         {"- f M d", "M d M f", "- f"}, // f is where it was
+	"all links went":                      {"M . - f", "M . - g"},        // only one of them
+	"renamed and written":                 {"M . R f -> g"},              // nothing of the contents
+}
+
+// TestOperations: the change set has all that an operation changed and nothing else. Each has a directory of its own.
 func TestOperations(t *testing.T) {
-	s := newSource(t)
-	a.Apply(t, s.dataset.Dir, a.Mkdir("create"), a.Create("f", 100, 1))
+	s := newSource(t, "-o", "xattr=sa", "-o", "recordsize=16k")
+	for i, op := range operations {
+		dir := filepath.Join(s.dataset.Dir, fmt.Sprintf("%02d", i))
+		must(t, os.Mkdir(dir, 0o755))
+		a.Apply(t, dir, op.before...)
+	}
 	base := s.snapshot()
-	a.Apply(t, s.dataset.Dir, a.Create("create/new", 100, 1), a.Append("f", 5, 1))
+	for i, op := range operations {
+		a.Apply(t, filepath.Join(s.dataset.Dir, fmt.Sprintf("%02d", i)), op.after...)
+	}
 	next := s.snapshot()
-	set := s.diff(base, next)
-	set.Inodes.Ascend(func(in diff.Inode) bool { t.Logf("%+v", in); return true })
+	got := make([]string, len(operations))
+	for _, word := range strings.Fields(said(s.diff(base, next))) { // paths have no blanks
+		i, err := strconv.Atoi(regexp.MustCompile(`[0-9][0-9]`).FindString(word))
+		must(t, err)
+		word = strings.NewReplacer(fmt.Sprintf("%02d/", i), "", fmt.Sprintf("%02d", i), "").Replace(word)
+		got[i] = strings.TrimSpace(got[i] + " " + word)
+	}
+	told := make([]string, len(operations))
+	for line := range strings.Lines(a.ZFS(t, "diff", base.Path, next.Path)) {
+		i, err := strconv.Atoi(regexp.MustCompile(`/source/([0-9][0-9])`).FindStringSubmatch(line)[1])
+		must(t, err)
+		line = strings.NewReplacer(fmt.Sprintf("%s/%02d/", s.dataset.Dir, i), "", fmt.Sprintf("%s/%02d", s.dataset.Dir, i), ".").Replace(line)
+		told[i] = strings.TrimSpace(told[i] + " " + strings.Join(strings.Fields(line), " "))
+	}
+	for i, op := range operations {
+		if got[i] != op.want {
+			t.Errorf("%s: %q, want %q", op.name, got[i], op.want)
+		}
+		if wrong := zfsDiffWrong[op.name]; wrong != nil && !slices.Contains(wrong, told[i]) {
+			t.Errorf("%s: zfs diff says something new: %q", op.name, told[i])
+		}
+	}
+}
+
+// TestNumberUsedAgain: an object number that was given away again is another inode, also under the old name.
+func TestNumberUsedAgain(t *testing.T) {
+	s := newSource(t)
+	dir := s.dataset.Dir
+	a.Apply(t, dir, a.Mkdir("d"), a.Create("d/f", 100, 1), a.Mkdir("e"))
+	base := s.snapshot()
+	key := Keys(base.root)
+	st, err := base.root.Lstat("d/f")
+	must(t, err)
+	before, err := key("d/f", st.Ino)
+	must(t, err)
+	a.Apply(t, dir, a.Remove("d/f"), a.Sync())
+	a.ZFS(t, "unmount", s.dataset.Name) // numbers are given away from the lowest free one on after a mount
+	a.ZFS(t, "mount", s.dataset.Name)
+	for i := range 200 {
+		a.Apply(t, dir, a.Create("d/f", 100, 1))
+		var st unix.Stat_t
+		must(t, unix.Lstat(filepath.Join(dir, "d/f"), &st))
+		if st.Ino == before.Ino {
+			break
+		}
+		if i == 199 {
+			t.Fatal("the number was not given away again")
+		}
+		a.Apply(t, dir, a.Rename("d/f", fmt.Sprint("e/", i)))
+	}
+	for _, name := range []string{"d", "e"} {
+		a.Apply(t, dir, a.Utimes(name, 7, 7))
+	}
+	next := s.snapshot()
+	after, err := Keys(next.root)("d/f", before.Ino)
+	must(t, err)
+	if after.Gen == before.Gen {
+		t.Fatalf("generations are equal: %+v", after)
+	}
+	if got := said(s.diff(base, next)); !strings.Contains(got, "-d/f +d/f") || !strings.Contains(got, "gone=d/f") || !strings.Contains(got, "N=d/f") {
+		t.Errorf("the change set says %q", got)
+	}
 }
