@@ -83,13 +83,38 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// An ext4 of the old kind keeps whole seconds and small attributes only.
+// An ext4 of the old kind keeps whole seconds: no file would ever count as copied.
 func TestCheckOldFilesystem(t *testing.T) {
 	b := newJobBench(t, "")
 	b.store = filepath.Join(applytest.MountSized(t, applytest.Ext4, 64<<20, "-I", "128"), "store")
 	b.configure("")
 	b.snapdiff(0, "init")
-	b.check(0, "keeps times only to", "attributes of about", "65,000 links", "can run")
+	b.check(1, "error: the mirror's filesystem keeps no nanoseconds", "attributes of about 4", "65,000 links")
+}
+
+// What the mirror's filesystem cannot hold makes runs incomplete, never stops them, and is tried again until it can be copied.
+func TestIncompleteRuns(t *testing.T) {
+	b := newJobBench(t, "")
+	b.store = filepath.Join(applytest.Mount(t, applytest.Ext4), "store")
+	b.configure("")
+	b.snapdiff(0, "init")
+	b.write("a", "b", "c")
+	b.sh("setfattr -n user.big -v $(head -c 8000 /dev/zero | tr '\\0' x) $S/b $S")
+	for _, name := range []string{"first", "later"} {
+		b.write(name)
+		b.refused(3, "not copied: b: ", "run")
+		b.untouched(name)
+	}
+	out := b.snapdiff(3, "run", "--json")
+	if !strings.Contains(out, `{"path":"b","error":`) || !strings.Contains(out, `{"path":".","error":`) || !strings.Contains(out, `"incomplete":2`) {
+		t.Errorf("run --json:\n%s", out)
+	}
+	b.refused(0, "incomplete (2)", "list")
+	b.check(0, "2 files could not be copied, the first is ")
+	b.sh("setfattr -x user.big $S/b; setfattr -x user.big $S")
+	b.silent("run")
+	b.equal()
+	b.checkCatalog()
 }
 
 // TestPlaces are places for a store that are refused or warned of. Nothing is written in any of them.

@@ -350,6 +350,14 @@ func (r *runner) again(next *source.Snapshot) ([]diff.Key, error) {
 	return keys, nil
 }
 
+// shown is a path as people and programs see it: the top directory is ".".
+func shown(path string) string {
+	if path == "" {
+		return "."
+	}
+	return path
+}
+
 // dropUnused destroys the snapshot of a run that failed, unless the store needs it to finish that run or holds it.
 func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
 	if failed == nil {
@@ -384,7 +392,7 @@ func (r *runner) report(result *apply.Result) (*Report, error) {
 	report := newReport(r.job.Name, *last)
 	report.Skipped = r.skipped
 	for _, p := range result.Incomplete {
-		report.Incomplete = append(report.Incomplete, Problem{output.NewPath(p.Path), p.Err.Error()})
+		report.Incomplete = append(report.Incomplete, Problem{output.NewPath(shown(p.Path)), p.Err.Error()})
 	}
 	return report, nil
 }
