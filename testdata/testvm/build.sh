@@ -17,7 +17,8 @@ exec 8>"$C/lock"; flock 8        # one build at a time
 
 # What the guest starts with changes without building anything anew; machines that run meanwhile must not see half a file.
 settings() { local f; for f in init:umlinit lvm.conf:etc/lvm/lvm.conf; do
-  cmp -s "$LAB/src/${f%:*}" "$C/root/${f#*:}" || { cp "$LAB/src/${f%:*}" "$C/root/new"; mv "$C/root/new" "$C/root/${f#*:}"; }; done; }
+  cmp -s "$LAB/src/${f%:*}" "$C/root/${f#*:}" || { cp "$LAB/src/${f%:*}" "$C/root/new"; mv "$C/root/new" "$C/root/${f#*:}"; }; done
+  [ -s "$C/root/etc/ld.so.cache" ] || ldconfig -r "$C/root" || true; } # without it each program looks for its libraries in 50 places
 stamp="v1 $ZFS $(cat "$LAB/build.sh" "$LAB"/src/*.c "$LAB"/src/*.py | sha256sum | cut -c1-16)"
 [ "$(cat "$C/stamp" 2>/dev/null)" = "$stamp" ] && { settings; say "up to date"; exit 0; }
 

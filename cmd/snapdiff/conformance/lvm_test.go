@@ -1,7 +1,13 @@
 package conformance
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	. "snapdiff/apply/applytest"
 )
@@ -16,4 +22,104 @@ func lvmDriver(kind VolumeKind, fs Kind) driver {
 		v := MountVolume(t, kind, fs)
 		return origin{source: v.Name, dir: v.Dir, settings: `snapshot_size = "30%"`}
 	}}
+}
+
+// newVolumeBench makes a job whose source is a logical volume.
+func newVolumeBench(t *testing.T, kind VolumeKind, fs Kind, settings string) (*bench, *LogicalVolume) {
+	t.Helper()
+	v := MountVolume(t, kind, fs)
+	d := driver{name: string(kind) + "-" + string(fs), make: func(testing.TB) origin {
+		return origin{source: v.Name, dir: v.Dir, settings: settings}
+	}}
+	return newBench(t, d, Ext4), v
+}
+
+// command runs a program that must succeed.
+func (b *bench) command(name string, args ...string) {
+	b.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		b.Fatalf("%s %q: %v: %s", name, args, err, out)
+	}
+}
+
+// TestLVMGrown: volume and filesystem grow while they are mounted; files in what is new are found.
+func TestLVMGrown(t *testing.T) {
+	for fs, grow := range map[Kind]string{Ext4: "resize2fs", XFS: "xfs_growfs"} {
+		t.Run(string(fs), func(t *testing.T) {
+			b, v := newVolumeBench(t, Thin, fs, "")
+			Apply(t, v.Dir, Create("a", 5000, 1), Mkdir("d"))
+			b.run()
+			b.command("lvextend", "-q", "-L", "640M", v.Name)
+			b.command(grow, v.Dev)
+			// New directories go to the emptiest part of the volume.
+			for i := range 40 {
+				dir := fmt.Sprint("d/", i)
+				Apply(t, v.Dir, Mkdir(dir), Create(dir+"/x", 3000, i))
+			}
+			Apply(t, v.Dir, Append("a", 5000, 2))
+			b.native()
+			Apply(t, v.Dir, Append("d/39/x", 10, 3), RemoveAll("d/3"))
+			b.native()
+		})
+	}
+}
+
+// TestLVMCrash: the source dies with its journal full and is mounted again.
+func TestLVMCrash(t *testing.T) {
+	for kind, fs := range map[VolumeKind]Kind{Thin: Ext4, Classic: XFS} {
+		t.Run(string(kind)+"/"+string(fs), func(t *testing.T) {
+			b, v := newVolumeBench(t, kind, fs, `snapshot_size = "30%"`)
+			Apply(t, v.Dir, Create("a", 50000, 1), Create("b", 50000, 2), Mkdir("d"))
+			b.run()
+			Apply(t, v.Dir, Write("a", 0, 4096, 3), Rename("b", "d/b"), Create("c", 5, 4), Sync(), Create("perhaps", 9, 5))
+			b.shutdown(v.Dir)
+			v.Unmount(t)
+			v.Mount(t)
+			b.origin.dir = v.Dir
+			Apply(t, v.Dir, Create("later", 100, 6), Remove("c"))
+			b.native()
+			b.native()
+		})
+	}
+}
+
+// shutdown ends a filesystem as if its disk had gone: nothing more is written, the journal neither.
+func (b *bench) shutdown(dir string) {
+	b.Helper()
+	const goingDown, noLogFlush = 0x8004587d, 2 // XFS_IOC_GOINGDOWN of fs/xfs/libxfs/xfs_fs.h and EXT4_IOC_SHUTDOWN are one
+	d, err := os.Open(dir)
+	b.must(err)
+	defer d.Close()
+	b.must(unix.IoctlSetPointerInt(int(d.Fd()), goingDown, noLogFlush))
+}
+
+// TestLVMLostBase: a classic base that overflowed, and a pool whose metadata snapshot somebody else holds, lead to a full
+// comparison that says so; the run after it is a native one again.
+func TestLVMLostBase(t *testing.T) {
+	full := func(b *bench, why string) {
+		b.Helper()
+		if r := b.run(); r.How != "full" || !strings.Contains(r.Reason, why) {
+			b.Errorf("the run compared %s: %q, want a full comparison because of %q", r.How, r.Reason, why)
+		}
+	}
+	t.Run("overflowed", func(t *testing.T) {
+		b, v := newVolumeBench(t, Classic, Ext4, `snapshot_size = "10%"`)
+		Apply(t, v.Dir, Create("a", 50000, 1))
+		b.run()
+		Apply(t, v.Dir, Create("big", 40<<20, 2), Sync())
+		full(b, "overflowed")
+		Apply(t, v.Dir, Remove("big"))
+		b.native()
+	})
+	t.Run("reserved", func(t *testing.T) {
+		b, v := newVolumeBench(t, Thin, XFS, "")
+		Apply(t, v.Dir, Create("a", 50000, 1))
+		b.run()
+		dm := strings.ReplaceAll(strings.ReplaceAll(v.Pool, "-", "--"), "/", "-") + "-tpool"
+		b.command("dmsetup", "message", dm, "0", "reserve_metadata_snap")
+		full(b, "dmsetup message "+dm+" 0 release_metadata_snap")
+		b.command("dmsetup", "message", dm, "0", "release_metadata_snap")
+		Apply(t, v.Dir, Append("a", 5, 2))
+		b.native()
+	})
 }
