@@ -115,7 +115,8 @@ type comparer struct {
 type worker struct {
 	*comparer
 	Reader
-	ctx context.Context
+	ctx   context.Context
+	found []Inode // by the piece at work
 }
 
 // sorted takes in the candidates, those of earlier runs included.
@@ -154,7 +155,7 @@ func (c *comparer) each(ctx context.Context, list []Candidate, do func(w *worker
 	var taken atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for _, r := range c.readers {
-		w := &worker{c, r, ctx}
+		w := &worker{comparer: c, Reader: r, ctx: ctx}
 		group.Go(func() error {
 			for {
 				end := int(taken.Add(int64(piece)))
@@ -185,6 +186,7 @@ func (w *worker) piece(list []Candidate, do func(w *worker, num uint64) error) e
 			return err
 		}
 	}
+	w.flush()
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -27,6 +28,7 @@ func (w *worker) inode(num uint64) error {
 	}
 	if len(in.BasePaths) == 0 {
 		in.What = New
+		w.share(in.Paths)
 	} else {
 		in.BaseAttr = base.Attr
 		in.BaseAttr.Nlink = uint32(len(in.BasePaths))
@@ -38,11 +40,30 @@ func (w *worker) inode(num uint64) error {
 		}
 	}
 	if in.What != 0 {
-		w.mu.Lock()
-		w.set.Inodes.ReplaceOrInsert(in)
-		w.mu.Unlock()
+		w.found = append(w.found, in)
 	}
 	return nil
+}
+
+// flush hands over the inodes found. In order: neighbours in the set are near in memory then.
+func (w *worker) flush() {
+	slices.SortFunc(w.found, func(a, b Inode) int { return cmp.Compare(a.Paths[0], b.Paths[0]) })
+	w.mu.Lock()
+	for _, in := range w.found {
+		w.set.Inodes.ReplaceOrInsert(in)
+	}
+	w.mu.Unlock()
+	clear(w.found)
+	w.found = w.found[:0]
+}
+
+// share takes paths from the names that came, where they are already: one copy in memory.
+func (c *comparer) share(paths []string) {
+	for i, path := range paths {
+		if n, ok := c.set.Linked.Get(Name{Path: path}); ok { // all names are known: nobody writes to it any more
+			paths[i] = n.Path
+		}
+	}
 }
 
 func (w *worker) differences(base, next Info, in *Inode) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -55,10 +56,12 @@ func candidates(ctx context.Context, fd int, bound uint64, workers int) (*found,
 		return nil, err
 	}
 	all := &found{grown: map[uint64]uint64{}}
-	for _, p := range parts {
-		all.list = append(all.list, p.list...)
+	lists := make([][]diff.Candidate, len(parts))
+	for i, p := range parts {
+		lists[i] = p.list
 		maps.Copy(all.grown, p.grown)
 	}
+	all.list = slices.Concat(lists...)
 	return all, all.complete(newTree(fd))
 }
 
