@@ -10,7 +10,6 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"snapdiff/diff"
-	"snapdiff/snapshot/beneath"
 )
 
 // ErrOrder says that the older of two restore points was given last.
@@ -78,12 +77,27 @@ func (c *Comparison) compare() error {
 		c.touch(row.ColumnInt64(0))
 		return nil
 	}, c.old.run, c.new.run)
+	const batch = 200 // enough to make the transactions cheap, few enough to let writers cut the WAL
 	for err == nil && len(c.work) > 0 {
-		node := c.work[len(c.work)-1]
-		c.work = c.work[:len(c.work)-1]
-		err = c.inode(node)
+		err = c.before.steadily(func() error { return c.view.steadily(func() error { return c.inodes(batch) }) })
 	}
 	return err
+}
+
+// inodes compares some of the nodes that are still to be looked at.
+func (c *Comparison) inodes(most int) error {
+	for range most {
+		last := len(c.work) - 1
+		if last < 0 {
+			break
+		}
+		node := c.work[last]
+		c.work = c.work[:last]
+		if err := c.inode(node); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // touch has a node looked at, once.
@@ -161,28 +175,36 @@ func (c *Comparison) inode(node int64) error {
 		return err
 	}
 	f := facts{kind: kind}
-	old, err := c.old.names(node)
+	stays, err := c.view.stays(node)
 	if err != nil {
 		return err
 	}
-	now, err := c.new.names(node)
+	old, err := c.old.namesOf(stays)
+	if err != nil {
+		return err
+	}
+	now, err := c.new.namesOf(stays)
 	if err != nil {
 		return err
 	}
 	f.sort(old, now)
+	var before, after []byte
 	if len(old) > 0 {
-		if f.was, err = c.attr(c.old, node, kind, old[0]); err != nil {
+		if f.was, before, err = c.old.what(node, kind, old[0]); err != nil {
 			return err
 		}
 	}
 	if len(now) > 0 {
-		if f.is, err = c.attr(c.new, node, kind, now[0]); err != nil {
+		if f.is, after, err = c.new.what(node, kind, now[0]); err != nil {
 			return err
 		}
 	}
 	if len(old) > 0 && len(now) > 0 {
-		if f.why, err = c.why(node, kind, old[0], now[0]); err != nil {
+		if f.why, err = c.why(node); err != nil {
 			return err
+		}
+		if !bytes.Equal(before, after) {
+			f.why |= ReasonXattrs
 		}
 	}
 	c.list.inode(f)
@@ -219,16 +241,17 @@ func (f *facts) sort(old, now []named) {
 	}
 }
 
-func (c *Comparison) attr(m *moment, node int64, kind uint32, at named) (diff.Attr, error) {
-	a, err := m.lstat(m.epoch, ViewFile{Name: at.name, Type: kind, dir: at.dir, node: node})
+// what gives the attributes and the encoded extended attributes that a node had.
+func (m *moment) what(node int64, kind uint32, at named) (a diff.Attr, xattrs []byte, err error) {
+	a, xattrs, err = m.attributes(m.epoch, ViewFile{Name: at.name, Type: kind, dir: at.dir, node: node})
 	if err != nil {
-		return a.Attr, fmt.Errorf("what was %q in r%d: %w", at.path, m.run, err)
+		err = fmt.Errorf("what was %q in r%d: %w", at.path, m.run, err)
 	}
-	return a.Attr, nil
+	return a, xattrs, err
 }
 
 // why tells what of an inode differs that its attributes and names do not show.
-func (c *Comparison) why(node int64, kind uint32, old, now named) (why Reason, err error) {
+func (c *Comparison) why(node int64) (why Reason, err error) {
 	if c.dirs[node] {
 		why |= ReasonNames
 	}
@@ -236,27 +259,7 @@ func (c *Comparison) why(node int64, kind uint32, old, now named) (why Reason, e
 		why |= ReasonData
 		return nil
 	}, node, c.old.run, c.new.run)
-	if err != nil {
-		return 0, err
-	}
-	before, err := c.old.xattrs(ViewFile{Name: old.name, Type: kind, dir: old.dir, node: node})
-	if err != nil {
-		return 0, err
-	}
-	after, err := c.new.xattrs(ViewFile{Name: now.name, Type: kind, dir: now.dir, node: node})
-	if err != nil {
-		return 0, err
-	}
-	if !bytes.Equal(before, after) {
-		why |= ReasonXattrs
-	}
-	return why, nil
-}
-
-// xattrs gives the extended attributes that f had, encoded.
-func (m *moment) xattrs(f ViewFile) ([]byte, error) {
-	list, err := m.View.xattrs(m.epoch, f)
-	return encodeXattrs(slices.DeleteFunc(list, func(x beneath.Xattr) bool { return !countsXattr(x.Name) })), err
+	return why, err
 }
 
 // newDir adds what is in a directory that the older restore point does not have. There are no rows for what was in it when it was

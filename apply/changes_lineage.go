@@ -5,9 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
 )
 
 // forever ends a span that has not ended.
@@ -168,16 +173,21 @@ type named struct {
 
 // names gives all names that a node had then.
 func (m *moment) names(node int64) (list []named, err error) {
-	if node == rootNode {
-		return []named{{}}, nil
-	}
 	stays, err := m.stays(node)
 	if err != nil {
 		return nil, err
 	}
+	return m.namesOf(stays)
+}
+
+// namesOf gives those of all names of a node that it had then.
+func (m *moment) namesOf(stays []stay) (list []named, err error) {
 	for _, s := range stays {
 		if !s.has(m.run) {
 			continue
+		}
+		if s.dir == 0 { // the top directory
+			return []named{{}}, nil
 		}
 		dir, ok, err := m.dir(s.dir)
 		if err != nil {
@@ -200,4 +210,31 @@ func (m *moment) child(dir int64, name string) (f ViewFile, ok bool, err error) 
 		return f, false, nil
 	}
 	return f, err == nil, err
+}
+
+// attributes gives what a node was and its encoded extended attributes. No file is looked at where the catalog knows them.
+func (v *View) attributes(e epoch, f ViewFile) (a diff.Attr, xattrs []byte, err error) {
+	if old, err := v.version(f.node, &a, &xattrs); old || err != nil {
+		return a, xattrs, err
+	}
+	st, err := v.lstat(e, f)
+	if err != nil {
+		return a, nil, err
+	}
+	list, err := v.xattrs(e, f)
+	return st.Attr, encodeXattrs(slices.DeleteFunc(list, func(x beneath.Xattr) bool { return !countsXattr(x.Name) })), err
+}
+
+// steadily has all that read asks of the catalog answered from one state of it, which is also cheaper. It must be short: SQLite
+// cannot cut the WAL meanwhile.
+func (v *View) steadily(read func() error) (err error) {
+	v.mu.Lock()
+	end := sqlitex.Transaction(v.conn)
+	v.mu.Unlock()
+	defer func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		end(&err)
+	}()
+	return read()
 }

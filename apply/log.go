@@ -43,7 +43,7 @@ func Log(store, catalog, path string) ([]LogEntry, error) {
 	var l *pathLog
 	err = v.settled(func(e epoch) error {
 		l = &pathLog{View: v, epoch: e, points: points, path: path}
-		return l.read()
+		return v.steadily(l.read)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the history of %q: %w", path, err)
@@ -219,18 +219,8 @@ func (l *pathLog) state(f ViewFile, where []whereabouts) (s nodeState, err error
 		return s, nil
 	}
 	slices.Sort(s.paths)
-	var blob []byte
-	old, err := l.version(f.node, &s.attr, &blob)
-	if old || err != nil {
-		s.xattrs = string(blob)
-		return s, err
-	}
-	a, err := l.lstat(l.epoch, f)
-	if err != nil {
-		return s, err
-	}
-	list, err := l.View.xattrs(l.epoch, f)
-	s.attr, s.xattrs = a.Attr, string(encodeXattrs(list))
+	attr, xattrs, err := l.attributes(l.epoch, f)
+	s.attr, s.xattrs = attr, string(xattrs)
 	return s, err
 }
 
