@@ -44,6 +44,15 @@ func TestReadOnlyBesideAWriterAndOnReadOnlyMedia(t *testing.T) {
 		check(t, writer.SetMeta("k", value))
 		readBeside(t, store, value)
 	}
+	// A container may see the disk through a mount of its own that cannot be written, while a run is on.
+	view := t.TempDir()
+	check(t, unix.Mount(disk, view, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { check(t, unix.Unmount(view, 0)) })
+	check(t, unix.Mount("", view, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+	readBeside(t, filepath.Join(view, "store"), "2")
+	check(t, writer.SetMeta("k", "3"))
+	readBeside(t, filepath.Join(view, "store"), "3")
+	check(t, writer.SetMeta("k", "2"))
 	wal, err := os.ReadFile(filepath.Join(store, "catalog.db-wal"))
 	check(t, err)
 	check(t, writer.Close())
