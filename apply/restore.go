@@ -174,11 +174,7 @@ func (r *restorer) above(path string, known map[string]*restoringDir) (*restorin
 		if err != nil {
 			return nil, err
 		}
-		attr, err := r.view.Lstat(f)
-		if err != nil {
-			return nil, err
-		}
-		d = r.newDir(f, attr, path, parent)
+		d = r.newDir(f, path, parent)
 	}
 	known[path] = d
 	return d, nil

@@ -74,15 +74,14 @@ func (r *restorer) failed(path string, err error) {
 type restoringDir struct {
 	r      *restorer
 	file   ViewFile
-	attr   ViewAttr
 	path   string
 	parent *restoringDir
 	left   atomic.Int64 // names in it that are not made, and one for who walks it
 }
 
 // newDir begins a directory that has been made.
-func (r *restorer) newDir(f ViewFile, attr ViewAttr, path string, parent *restoringDir) *restoringDir {
-	d := &restoringDir{r: r, file: f, attr: attr, path: path, parent: parent}
+func (r *restorer) newDir(f ViewFile, path string, parent *restoringDir) *restoringDir {
+	d := &restoringDir{r: r, file: f, path: path, parent: parent}
 	d.left.Store(1)
 	if parent != nil {
 		parent.left.Add(1)
@@ -95,7 +94,7 @@ func (d *restoringDir) done() {
 	if d == nil || d.left.Add(-1) > 0 {
 		return
 	}
-	if err := d.r.finish(d.file, d.attr, d.path); err != nil {
+	if err := d.r.finish(d.file, d.path); err != nil {
 		d.r.failed(d.path, err)
 	}
 	d.r.names.Add(1)
@@ -117,15 +116,11 @@ func (r *restorer) name(f ViewFile, path string, dir *restoringDir) {
 		})
 		return
 	}
-	attr, err := r.view.Lstat(f)
-	if err == nil {
-		err = r.mkdir(path)
-	}
-	if err != nil {
+	if err := r.mkdir(path); err != nil {
 		r.failed(path, err)
 		return
 	}
-	d := r.newDir(f, attr, path, dir)
+	d := r.newDir(f, path, dir)
 	r.children(f, path, d)
 	d.done()
 }
@@ -162,15 +157,16 @@ func (r *restorer) file(f ViewFile, path string) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
 	}
-	attr, err := r.view.Lstat(f)
+	in, err := r.view.inspect(f)
 	if err != nil {
 		return err
 	}
-	build := func(at string) error { return r.inode(f, attr, at) }
-	if attr.Nlink < 2 {
+	defer in.close()
+	build := func(at string) error { return r.inode(&in, at) }
+	if in.attr.Nlink < 2 {
 		return r.put(path, build)
 	}
-	group, first := r.links.claim(attr.Ino, attr.Nlink, path)
+	group, first := r.links.claim(in.attr.Ino, in.attr.Nlink, path)
 	if first {
 		err := r.put(path, build)
 		group.settle(err)
@@ -209,79 +205,83 @@ func (r *restorer) put(path string, build func(at string) error) error {
 }
 
 // inode makes an inode with all its attributes.
-func (r *restorer) inode(f ViewFile, attr ViewAttr, path string) error {
+func (r *restorer) inode(in *inspected, path string) error {
 	at, release, err := place{r.root, path}.open()
 	if err != nil {
 		return err
 	}
 	defer release()
-	switch attr.Type() {
+	to := node{spot: at, fd: -1}
+	switch in.attr.Type() {
 	case unix.S_IFREG:
-		err = r.contents(f, at)
+		to.fd, err = r.contents(in, at)
 	case unix.S_IFLNK:
-		var target string
-		if target, err = r.view.Readlink(f); err == nil {
-			err = unix.Symlinkat(target, at.dir, at.base)
-		}
+		err = unix.Symlinkat(in.target, at.dir, at.base)
 	default:
-		err = unix.Mknodat(at.dir, at.base, attr.Type()|0o600, int(attr.Rdev))
+		err = unix.Mknodat(at.dir, at.base, in.attr.Type()|0o600, int(in.attr.Rdev))
 	}
 	if err != nil {
 		return err
 	}
 	r.names.Add(1)
-	return r.finish(f, attr, path)
+	err = setAttributes(to, &in.attr, in.xattrs)
+	if to.fd >= 0 {
+		err = errors.Join(err, unix.Close(to.fd)) // a network filesystem may say only now that it could not write
+	}
+	return err
 }
 
-// contents makes a regular file with its data and holes.
-func (r *restorer) contents(f ViewFile, at spot) error {
-	in, err := r.view.Open(f)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
+// contents makes a regular file with its data and holes. It is open for more.
+func (r *restorer) contents(in *inspected, at spot) (int, error) {
+	from := int(in.file.Fd())
 	var st unix.Stat_t
-	if err := unix.Fstat(int(in.Fd()), &st); err != nil {
-		return err
+	if err := unix.Fstat(from, &st); err != nil {
+		return -1, err
 	}
-	out, err := unix.Openat(at.dir, at.base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	out, err := unix.Openat(at.dir, at.base, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	buf := r.buffers.Get().(*[]byte)
 	defer r.buffers.Put(buf)
-	c := copier{in: int(in.Fd()), out: out, path: at.path, buf: *buf}
-	if err = errors.Join(c.whole(&st), unix.Close(out)); err != nil {
-		return errors.Join(err, unix.Unlinkat(at.dir, at.base, 0)) // half a file looks like a whole one
+	c := copier{in: from, out: out, path: at.path, buf: *buf}
+	if err := c.whole(&st); err != nil {
+		return -1, errors.Join(err, unix.Close(out), unix.Unlinkat(at.dir, at.base, 0)) // half a file looks like a whole one
 	}
 	r.bytes.Add(st.Size)
-	return nil
+	return out, nil
 }
 
-// finish sets the attributes, which for a directory comes after all that is in it.
-func (r *restorer) finish(f ViewFile, attr ViewAttr, path string) error {
+// finish sets the attributes of a directory when all that is in it has been made.
+func (r *restorer) finish(f ViewFile, path string) error {
 	at, release, err := place{r.root, path}.open()
 	if err != nil {
 		return err
 	}
 	defer release()
-	xattrs, err := r.view.Xattrs(f)
+	in, err := r.view.inspect(f)
 	if err != nil {
 		return err
 	}
-	want := statOf(attr.Attr)
+	want := statOf(in.attr.Attr)
 	to, err := openNode(at, &want)
 	if err != nil {
 		return err
 	}
 	defer to.close()
+	return setAttributes(to, &in.attr, in.xattrs)
+}
+
+// setAttributes sets owner, extended attributes, mode and time.
+func setAttributes(to node, attr *ViewAttr, xattrs []beneath.Xattr) error {
+	want := statOf(attr.Attr)
 	if err := to.chown(want.Uid, want.Gid); err != nil {
 		return err
 	}
 	if err := setXattrs(to, xattrs); err != nil {
 		return err
 	}
-	return setModeAndTime(at.path, to, &want)
+	return setModeAndTime(to.path, to, &want)
 }
 
 // setXattrs makes the extended attributes of to exactly these. A default ACL of the directory may have left others.

@@ -115,7 +115,7 @@ func (t *archive) file(f ViewFile, path string) error {
 		}
 		return nil
 	}
-	in, err := t.inspect(f)
+	in, err := t.view.inspect(f)
 	if err != nil {
 		return tarError(path, err)
 	}
@@ -170,50 +170,6 @@ func (t *archive) linked(attr ViewAttr, path string) string {
 		delete(t.links, attr.Ino)
 	}
 	return first.path
-}
-
-// inspected is all that an archive has of a file, read at one moment.
-type inspected struct {
-	attr   ViewAttr
-	xattrs []beneath.Xattr
-	target string   // of a symlink
-	file   *os.File // a regular one, open
-}
-
-func (in *inspected) close() {
-	if in.file != nil {
-		in.file.Close()
-		in.file = nil
-	}
-}
-
-// inspect reads a file at once: to make sure each time that no run comes between would cost as much as to read.
-func (t *archive) inspect(f ViewFile) (in inspected, err error) {
-	v := t.view
-	err = v.settled(func(e epoch) (err error) {
-		in.close()
-		if in.attr, err = v.lstat(e, f); err != nil {
-			return err
-		}
-		if in.xattrs, err = v.xattrs(e, f); err != nil {
-			return err
-		}
-		switch f.Type {
-		case unix.S_IFREG:
-			in.file, err = v.open(e, f)
-			return err
-		case unix.S_IFLNK:
-			return v.withContent(e, f, func(dir *beneath.Root, name string) error {
-				in.target, err = dir.Readlink(name)
-				return err
-			})
-		}
-		return nil
-	})
-	if err != nil {
-		in.close()
-	}
-	return in, err
 }
 
 // xattrRecords gives the records of extended attributes. ACLs are text, as all of tar, bsdtar and star want them.
