@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -121,4 +122,56 @@ func tree(t *testing.T, top string) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return string(out)
+}
+
+// TestAbandonRandomRounds cuts runs of random changes at random steps and gives them up, which is cut too.
+func TestAbandonRandomRounds(t *testing.T) {
+	applytest.NeedRoot(t)
+	rnd := rand.New(rand.NewPCG(applytest.Seed(t), 2))
+	rounds := 6
+	if applytest.Soak() {
+		rounds = 500
+	}
+	kind := applytest.MirrorKinds[rnd.IntN(len(applytest.MirrorKinds))]
+	r := newRig(t, applytest.Subvolume(t, filepath.Join(applytest.Mount(t, applytest.Btrfs), "src")), kind)
+	change := func() {
+		for range 120 {
+			_ = applytest.RandomChange(rnd).Apply(r.source) // many cannot be done
+		}
+	}
+	change()
+	r.mustRun(``)
+	points, run := map[int64]string{1: r.last.Path}, int64(1)
+	for range rounds {
+		change()
+		m, steps := r.snapshot(), 0
+		before := r.last
+		err := r.bring(m, cutAfter(rnd.IntN(250), &steps))
+		run++
+		r.taken = append(r.taken, m)
+		if err == nil {
+			r.last, points[run] = m, m.Path
+			continue
+		}
+		for errors.Is(err, errCut) {
+			steps = 0
+			err = r.abandon(cutAfter(10+rnd.IntN(150), &steps))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("r%d was cut off and given up", run)
+		r.checkCatalog()
+		if r.needsFull() == "" { // only its commit was missing
+			r.last, points[run] = m, m.Path
+			continue
+		}
+		r.last = before
+		r.judgeRuns(points)
+		r.day(``, true, 0)
+		run++
+		points[run] = r.last.Path
+		r.judge()
+	}
+	r.judgeRuns(points)
 }

@@ -116,6 +116,9 @@ func (k *keeper) run(limits func(i int) int) *apply.Result {
 		if err != nil {
 			k.Fatalf("after kills at steps %v: %v", kills, err)
 		}
+		if result.Altered != "" || len(result.Warnings) > 0 {
+			k.Errorf("nobody touched the mirror, and the run says: %q %q", result.Altered, result.Warnings)
+		}
 		for _, p := range result.Incomplete {
 			k.Errorf("incomplete: %q: %v", p.Path, p.Err)
 		}

@@ -53,7 +53,7 @@ type Result struct {
 
 // Run is a change set to apply and the two snapshots that it was found in.
 type Run struct {
-	Changes    *diff.ChangeSet
+	Changes    *diff.ChangeSet // Apply takes its inodes out
 	Base, Next *beneath.Root
 	BaseMark   snapshot.Mark // of Base; zero in a full comparison
 	Mark       snapshot.Mark // of Next
@@ -72,6 +72,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		return nil, err
 	}
 	p := newPlan(run.Changes)
+	run.Changes.Inodes.Clear(false) // the largest part of a change set: the plan has it now
 	p.Full = run.Rekey != nil
 	if !p.Full {
 		if err := s.reconsider(p); err != nil {
