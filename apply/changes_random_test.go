@@ -181,7 +181,7 @@ func (k *keeper) copyOf(snap string) copying {
 	c := copying{k, filepath.Join(filepath.Dir(k.store), "copied")}
 	k.must(os.Mkdir(c.dir, 0o700))
 	if snap != "" {
-		c.exec("", "rsync", "-aHAXS", "--filter=-x btrfs.*", "--filter=-x trusted.SGI_ACL_*", "--exclude=/.snapdiff", snap+"/", ".")
+		c.exec("", "rsync", "-aHAXS", "--modify-window=-1", "--filter=-x btrfs.*", "--filter=-x trusted.SGI_ACL_*", "--exclude=/.snapdiff", snap+"/", ".")
 	}
 	return c
 }
