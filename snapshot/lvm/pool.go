@@ -116,8 +116,8 @@ func (p pool) reserve(ctx context.Context, note *os.File) error {
 	n, _ := note.ReadAt(ours, 0)
 	if held != "" {
 		if held != string(ours[:n]) {
-			return fmt.Errorf("%w %s: when no other program is reading it, free it with: dmsetup message %s 0 release_metadata_snap",
-				ErrReserved, p.Path(), p.dm())
+			return advise("when no other program reads it any more: "+p.freeing(), "%w %s (when none reads it any more, free it: %s)",
+				ErrReserved, p.Path(), p.freeing())
 		}
 		if err := p.release(ctx, note); err != nil {
 			return err
@@ -141,6 +141,9 @@ func (p pool) reserve(ctx context.Context, note *os.File) error {
 	}
 	return nil
 }
+
+// freeing is the command that gives a metadata snapshot back which its owner left.
+func (p pool) freeing() string { return "dmsetup message " + p.dm() + " 0 release_metadata_snap" }
 
 // release gives the metadata snapshot back. The note goes first: without it a reservation is reported, but with a stale one
 // somebody else's might be taken for ours.

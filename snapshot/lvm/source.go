@@ -84,9 +84,9 @@ func locate(name string) (*Source, error) {
 	m, ok := mountedAt(all, path)
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("%s: %w: it is no mount point", name, ErrNotVolume)
+		return nil, advise("is the volume mounted? name the directory at which it is", "%s: %w: it is no mount point", name, ErrNotVolume)
 	case m.root != "/":
-		return nil, fmt.Errorf("%s: %w: it shows only a part (%s) of its filesystem", name, ErrNotVolume, m.root)
+		return nil, advise("name the place where all of it is mounted", "%s: %w: it shows only a part (%s) of its filesystem", name, ErrNotVolume, m.root)
 	}
 	id, err := sysfs(m.dev, "dm/uuid")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -108,9 +108,9 @@ func (s *Source) inspect(v Volume, all []Volume) error {
 	switch {
 	case v.Classic():
 		origin, _ := byUUID(all, v.OriginUUID)
-		return fmt.Errorf("%s: %w: it is itself a snapshot, of %s, and there are none of classic snapshots", v.Path(), ErrNotVolume, origin.Path())
-	case strings.HasSuffix(v.Segments, "-pool"), v.Segments == "cache", v.Segments == "writecache":
-		return fmt.Errorf("%s: %w: it is of type %q", v.Path(), ErrNotVolume, v.Segments)
+		return advise("name its origin, "+origin.Path(), "%s: %w: it is itself a snapshot, and LVM takes none of classic snapshots", v.Path(), ErrNotVolume)
+	case strings.HasSuffix(v.Segments, "-pool"):
+		return advise("name a volume with a filesystem on it", "%s: %w: it is of type %q", v.Path(), ErrNotVolume, v.Segments)
 	case s.dir != "" || !v.Active:
 		return nil
 	}

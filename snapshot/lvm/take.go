@@ -68,7 +68,7 @@ func (s *Source) TakeOf(ctx context.Context, name string, n New) (mark snapshot.
 		}
 		return mark, err
 	case !v.ReadOnly:
-		return mark, fmt.Errorf("snapshot %s is writable: make it read-only first: lvchange -p r %s", name, name)
+		return mark, advise("lvchange -p r "+name, "snapshot %s is writable", name)
 	}
 	start, err := readDirect(v.Device, v.UUID, "", startSize)
 	if err == nil {
@@ -137,21 +137,23 @@ func room(origin Volume, all []Volume, n New) error {
 		case !ok:
 			return fmt.Errorf("the thin pool of %s is not there", origin.Path())
 		case pool.Health != "" || pool.NeedsCheck:
-			return fmt.Errorf("the thin pool %s is not well (%s): see lvs -o+lv_health_status", pool.Path(), pool.Health)
-		case pool.Data >= FullData || pool.Metadata >= FullMetadata:
-			return fmt.Errorf("%w: the thin pool %s is full to %.1f %% (data) and %.1f %% (metadata); extend it: lvextend -L +SIZE %s, or lvextend --poolmetadatasize +SIZE %[2]s",
-				ErrFull, pool.Path(), pool.Data, pool.Metadata, pool.Path())
+			return advise("see lvs -o+lv_health_status,lv_check_needed and lvmthin(7)", "the thin pool %s is not well: %s", pool.Path(), pool.Health)
+		case pool.Data >= FullData:
+			return advise("lvextend -L +SIZE "+pool.Path(), "%w: the data of the thin pool %s is full to %.1f %%", ErrFull, pool.Path(), pool.Data)
+		case pool.Metadata >= FullMetadata:
+			return advise("lvextend --poolmetadatasize +SIZE "+pool.Path(), "%w: the metadata of the thin pool %s is full to %.1f %%", ErrFull,
+				pool.Path(), pool.Metadata)
 		}
 		return nil
 	}
 	for _, v := range all {
 		if v.OriginUUID == origin.UUID && strings.HasPrefix(v.Name, Prefix) && !v.Invalid && v.Data >= FullData {
-			return fmt.Errorf("%w: the snapshot %s that the last run left is full to %.1f %% and would soon be lost; give it more: lvextend -L +SIZE %s",
-				ErrFull, v.Path(), v.Data, v.Path())
+			return advise("lvextend -L +SIZE "+v.Path(), "%w: the snapshot %s that the last run left is full to %.1f %% and would soon be lost",
+				ErrFull, v.Path(), v.Data)
 		}
 	}
 	if need := origin.Size / 100 * int64(n.Percent); need > origin.Free {
-		return fmt.Errorf("%w: %d %% of %s are %d MiB, and %d MiB are free in the volume group: add a disk to it, or set snapshot_size lower",
+		return advise("add a disk to the volume group (vgextend), or set snapshot_size lower", "%w: %d %% of %s are %d MiB, and %d MiB are free in the volume group",
 			ErrFull, n.Percent, origin.Path(), need>>20, origin.Free>>20)
 	}
 	return nil

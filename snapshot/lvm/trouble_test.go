@@ -274,3 +274,28 @@ func TestNotVolumes(t *testing.T) {
 		t.Errorf("it was left behind: %v, %v", ours, err)
 	}
 }
+
+// TestCheck: what a run would trip over is known beforehand.
+func TestCheck(t *testing.T) {
+	v := MountVolume(t, Thin, Ext4)
+	s := open(t, v.Name)
+	if missing, warnings := s.Check(t.Context(), 20); len(missing)+len(warnings) > 0 {
+		t.Errorf("of a sound source: %v, %v", missing, warnings)
+	}
+	v.Unmount(t)
+	s = open(t, v.Name)
+	if missing, warnings := s.Check(t.Context(), 20); len(missing) > 0 || !strings.Contains(fmt.Sprint(warnings), "not mounted") {
+		t.Errorf("of a source that is not mounted: %v, %v", missing, warnings)
+	}
+	empty := open(t, NewVolume(t, Classic, 8<<20).Name)
+	if missing, _ := empty.Check(t.Context(), 100_000_000); len(missing) != 2 || !errors.Is(missing[0], ErrFull) || !errors.Is(missing[1], ErrFilesystem) {
+		t.Errorf("of a volume with nothing on it: %v", missing)
+	}
+	t.Setenv("PATH", "/nonexistent")
+	if _, err := tool("thin_delta"); err != nil {
+		t.Errorf("tools are not looked for in /usr/sbin: %v", err)
+	}
+	if _, err := tool("thin_frobnicate"); !errors.Is(err, ErrNoTool) {
+		t.Errorf("a tool that is not there: %v", err)
+	}
+}

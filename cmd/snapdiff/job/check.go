@@ -79,6 +79,7 @@ func Check(ctx context.Context, j config.Job) ([]Finding, error) {
 	} else {
 		defer src.Close()
 		c.place(src)
+		c.native(ctx, src)
 	}
 	c.storage()
 	if c.store(ctx, src) {
@@ -132,6 +133,21 @@ func (c *checker) place(src source.Source) {
 	}
 	if src.Kind() == "btrfs" {
 		c.snapshots(src)
+	}
+}
+
+// native has the source look at what it needs of its filesystem or volume manager.
+func (c *checker) native(ctx context.Context, src source.Source) {
+	driver, ok := src.(source.Checker)
+	if !ok {
+		return
+	}
+	missing, warnings := driver.Check(ctx)
+	for _, err := range missing {
+		c.add(Missing, err)
+	}
+	for _, err := range warnings {
+		c.add(Warning, err)
 	}
 }
 

@@ -30,6 +30,9 @@ type lvmSource struct {
 
 func openLVM(ctx context.Context, j config.Job) (Source, error) {
 	src, err := lvm.OpenSource(ctx, j.Source)
+	if errors.Is(err, lvm.ErrNotVolume) && hint.Of(err) != "" {
+		return nil, fmt.Errorf("source %w", err)
+	}
 	if errors.Is(err, lvm.ErrNotVolume) {
 		return nil, hint.With(fmt.Errorf("source %w", err),
 			"a source with ext4 or XFS is a whole filesystem on a logical volume: name the place where it is mounted, or vg/lv (lvs shows them)")
@@ -76,6 +79,15 @@ func lvmHint(err error) error {
 		return hint.With(err, "mount the volume and name its mount point if it holds btrfs; other filesystems cannot be a source")
 	}
 	return err
+}
+
+// Check implements Checker.
+func (s *lvmSource) Check(ctx context.Context) (missing, warnings []error) {
+	missing, warnings = s.Source.Check(ctx, s.job.SnapshotSize)
+	for i, err := range missing {
+		missing[i] = lvmHint(err)
+	}
+	return missing, warnings
 }
 
 func (s *lvmSource) Open(ctx context.Context, mark snapshot.Mark) (*Snapshot, error) {

@@ -63,6 +63,11 @@ type Source interface {
 	Close() error
 }
 
+// Checker is a Source that knows what would keep a run from working (missing), or from working well (warnings).
+type Checker interface {
+	Check(ctx context.Context) (missing, warnings []error)
+}
+
 // Snapshot is a snapshot that is open for reading.
 type Snapshot struct {
 	Mark snapshot.Mark
