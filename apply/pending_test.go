@@ -147,6 +147,9 @@ func TestWhatAFirstCopyLacks(t *testing.T) {
 	if !r.restoredHas(5, "moved") {
 		t.Error("r5 does not show what it copied")
 	}
+	if reason := r.needsFull(); reason != "" {
+		t.Error(reason)
+	}
 }
 
 // A file that becomes bad keeps its old version, wherever it is moved, until it can be copied.
@@ -166,6 +169,9 @@ func TestOldVersionIsKept(t *testing.T) {
 	r.judge()
 	if r.restoredHas(2, "young") || !r.restoredHas(1, "d/f") {
 		t.Error("earlier restore points are not what they were")
+	}
+	if reason := r.needsFull(); reason != "" {
+		t.Error(reason)
 	}
 }
 
