@@ -2,6 +2,7 @@ package apply
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,7 +32,7 @@ type Comparison struct {
 }
 
 // Compare finds out what differs between the restore points of two runs of the store at path. catalog is as in OpenView.
-func Compare(path, catalog string, from, to int64) (*Comparison, error) {
+func Compare(ctx context.Context, path, catalog string, from, to int64) (*Comparison, error) {
 	if from > to {
 		return nil, fmt.Errorf("r%d is newer than r%d: %w", from, to, ErrOrder)
 	}
@@ -48,7 +49,7 @@ func Compare(path, catalog string, from, to int64) (*Comparison, error) {
 		c.list, c.lost = newChangeList(), newChangeList()
 		c.dirs, c.nodes = map[int64]bool{}, map[int64]bool{}
 		c.movedFrom, c.movedTo = map[string]ViewFile{}, map[string]ViewFile{}
-		return c.compare()
+		return c.compare(ctx)
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("comparing r%d with r%d: %w", from, to, err), c.Close())
@@ -69,17 +70,16 @@ func (c *Comparison) Close() error { return errors.Join(c.before.Close(), c.view
 // Changes hands over all changes, in the order of a walk.
 func (c *Comparison) Changes(yield func(Change) error) error { return c.list.each(yield) }
 
-func (c *Comparison) compare() error {
-	if err := c.names(); err != nil {
+func (c *Comparison) compare(ctx context.Context) error {
+	if err := c.names(ctx); err != nil {
 		return err
 	}
 	err := c.view.query(`SELECT DISTINCT node FROM versions WHERE run > ? AND run <= ?`, func(row *sqlite.Stmt) error {
 		c.touch(row.ColumnInt64(0))
 		return nil
 	}, c.old.run, c.new.run)
-	const batch = 200 // enough to make the transactions cheap, few enough to let writers cut the WAL
 	for err == nil && len(c.work) > 0 {
-		err = c.before.steadily(func() error { return c.view.steadily(func() error { return c.inodes(batch) }) })
+		err = c.steadily(ctx, func() error { return c.inodes(atOnce) })
 	}
 	return err
 }
@@ -108,46 +108,75 @@ func (c *Comparison) touch(node int64) {
 	}
 }
 
+// changedName is a name that may mean something else, with what it meant in the older restore point.
+type changedName struct {
+	dir  int64
+	name string
+	node int64
+}
+
 // names looks at each name that meant something else between the two.
-func (c *Comparison) names() error {
-	type name struct {
-		dir  int64
-		name string
-		node int64 // what it meant in the older one
-	}
-	var list []name
+func (c *Comparison) names(ctx context.Context) error {
+	var list []changedName
 	err := c.view.query(`SELECT dir, name, node, min(run) FROM entries WHERE run > ? AND run <= ? GROUP BY dir, name`, func(row *sqlite.Stmt) error {
-		list = append(list, name{row.ColumnInt64(0), columnBytes(row, 1), row.ColumnInt64(2)})
+		list = append(list, changedName{row.ColumnInt64(0), columnBytes(row, 1), row.ColumnInt64(2)})
 		return nil
 	}, c.old.run, c.new.run)
 	if err != nil {
 		return err
 	}
-	for _, n := range list {
-		if _, was, err := c.old.dir(n.dir); err != nil {
-			return err
-		} else if !was {
-			n.node = 0
-		}
-		f, is, err := c.new.child(n.dir, n.name)
+	for some := range slices.Chunk(list, atOnce) {
+		err := c.steadily(ctx, func() error {
+			for _, n := range some {
+				if err := c.name(n); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		if n.node == 0 && !is || n.node != 0 && n.node == f.node {
-			continue // nothing at both times, or the same
-		}
-		c.dirs[n.dir] = true
-		c.touch(n.dir)
-		if n.node != 0 {
-			c.touch(n.node)
-		}
-		if is {
-			if err := c.came(f); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
+}
+
+// atOnce is how many names or inodes are looked at in one transaction: enough to make it cheap, few enough to let writers cut
+// the WAL.
+const atOnce = 200
+
+// steadily is View.steadily for both restore points.
+func (c *Comparison) steadily(ctx context.Context, read func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.before.steadily(func() error { return c.view.steadily(read) })
+}
+
+func (c *Comparison) name(n changedName) error {
+	_, was, err := c.old.dir(n.dir)
+	if err != nil {
+		return err
+	}
+	if !was {
+		n.node = 0
+	}
+	f, is, err := c.new.child(n.dir, n.name)
+	if err != nil {
+		return err
+	}
+	if n.node == 0 && !is || n.node != 0 && n.node == f.node {
+		return nil // nothing at both times, or the same
+	}
+	c.dirs[n.dir] = true
+	c.touch(n.dir)
+	if n.node != 0 {
+		c.touch(n.node)
+	}
+	if !is {
+		return nil
+	}
+	return c.came(f)
 }
 
 // came looks at a name that the newer restore point has and the older one has not.

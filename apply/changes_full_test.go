@@ -53,7 +53,7 @@ func TestCompareAcrossFullComparisons(t *testing.T) {
 	k.runFull()
 	marks = append(marks, k.base)
 	for _, p := range [][2]int{{1, 2}, {2, 3}, {1, 4}} {
-		c, err := apply.Compare(k.store, "", int64(p[0]), int64(p[1]))
+		c, err := apply.Compare(context.Background(), k.store, "", int64(p[0]), int64(p[1]))
 		k.must(err)
 		k.judgeDeleted(c, marks[p[0]].Path, marks[p[1]].Path)
 		k.judgeCopy(c, marks[p[0]].Path, marks[p[1]].Path)

@@ -79,7 +79,7 @@ func (k *keeper) prune(runs ...int64) {
 func (k *keeper) judgeComparison(marks []snapshot.Mark, from, to int, copied bool) {
 	k.Helper()
 	k.Logf("r%d with r%d", from, to)
-	c, err := apply.Compare(k.store, "", int64(from), int64(to))
+	c, err := apply.Compare(context.Background(), k.store, "", int64(from), int64(to))
 	k.must(err)
 	defer c.Close()
 	got := said(k.TB, c.Changes)

@@ -22,6 +22,11 @@ func TestReadingBesideARun(t *testing.T) {
 	Go(t, k.source, few)
 	k.run(never)
 	want := k.answers()
+	stopped, stop := context.WithCancel(context.Background())
+	stop()
+	if _, err := apply.Compare(stopped, k.store, "", 1, 2); !errors.Is(err, context.Canceled) {
+		t.Errorf("a stopped comparison: %v", err)
+	}
 	End(t, k.source, few[:12])
 	Apply(t, k.source, Rename(few[12].Dir(), "moved"), Mkdir("new"), Rename(few[13].Dir(), "new/below"), Chmod(few[14].Dir(), 0o711))
 	next := k.take()
@@ -34,10 +39,10 @@ func TestReadingBesideARun(t *testing.T) {
 		}
 		return nil
 	}
-	for stop := 70; ; stop = 1 << 30 {
+	for most := 70; ; most = 1 << 30 {
 		begun := steps
 		_, err := k.attempt(next, func(name string) error {
-			if steps-begun > stop {
+			if steps-begun > most {
 				return errKilled
 			}
 			return look(name)
@@ -63,7 +68,7 @@ func (k *keeper) answers() string {
 	var b strings.Builder
 	ctx := context.Background()
 	list := func(path string) error { fmt.Fprintf(&b, "%q\n", path); return nil }
-	c, err := apply.Compare(k.store, "", 1, 2)
+	c, err := apply.Compare(context.Background(), k.store, "", 1, 2)
 	if err != nil {
 		return err.Error()
 	}

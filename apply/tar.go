@@ -32,8 +32,8 @@ func (v *View) Tar(ctx context.Context, w io.Writer, path string, o TarOptions) 
 	if err != nil {
 		return err
 	}
-	t := newArchive(v, w, o)
-	if err := t.tree(ctx, f, path); err != nil {
+	t := newArchive(ctx, v, w, o)
+	if err := t.tree(f, path); err != nil {
 		return err
 	}
 	return t.close()
@@ -42,7 +42,7 @@ func (v *View) Tar(ctx context.Context, w io.Writer, path string, o TarOptions) 
 // Tar writes what a copy of the older restore point needs to become the newer one (see Paths, with the directories that hold
 // it) to w as View.Tar does: only what is at path or below.
 func (c *Comparison) Tar(ctx context.Context, w io.Writer, path string, o TarOptions) error {
-	t := newArchive(c.view, w, o)
+	t := newArchive(ctx, c.view, w, o)
 	err := c.files(ctx, o.Searching, withDirs(func(at string, f *ViewFile) error {
 		if !IsBelow(at, path) {
 			return nil
@@ -70,14 +70,15 @@ type restoredLink struct {
 
 // archive is an archive being written.
 type archive struct {
+	ctx   context.Context
 	view  *View
 	w     *bufio.Writer
 	o     TarOptions
 	links map[uint64]*restoredLink
 }
 
-func newArchive(v *View, w io.Writer, o TarOptions) *archive {
-	return &archive{view: v, w: bufio.NewWriterSize(w, copyBuffer), o: o, links: make(map[uint64]*restoredLink)}
+func newArchive(ctx context.Context, v *View, w io.Writer, o TarOptions) *archive {
+	return &archive{ctx: ctx, view: v, w: bufio.NewWriterSize(w, copyBuffer), o: o, links: make(map[uint64]*restoredLink)}
 }
 
 // close ends the archive: two empty blocks.
@@ -88,8 +89,8 @@ func (t *archive) close() error {
 	return t.w.Flush()
 }
 
-func (t *archive) tree(ctx context.Context, f ViewFile, path string) error {
-	if err := ctx.Err(); err != nil {
+func (t *archive) tree(f ViewFile, path string) error {
+	if err := t.ctx.Err(); err != nil {
 		return err
 	}
 	if err := t.file(f, path); err != nil || f.Type != unix.S_IFDIR {
@@ -100,7 +101,7 @@ func (t *archive) tree(ctx context.Context, f ViewFile, path string) error {
 		return err
 	}
 	for _, child := range files {
-		if err := t.tree(ctx, child, join(path, child.Name)); err != nil {
+		if err := t.tree(child, join(path, child.Name)); err != nil {
 			return err
 		}
 	}
@@ -218,15 +219,29 @@ func (t *archive) regular(in *os.File, e *paxEntry) error {
 		return err
 	}
 	for _, p := range parts {
-		if _, err := io.CopyN(t.w, io.NewSectionReader(in, p.off, p.size), p.size); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
+		if err := t.copy(in, p); err != nil {
 			return err
 		}
 	}
 	_, err = t.w.WriteString(padding(e.size))
 	return err
+}
+
+// copy writes one part of a file.
+func (t *archive) copy(in *os.File, p segment) error {
+	for p.size > 0 {
+		if err := t.ctx.Err(); err != nil {
+			return err
+		}
+		n := min(p.size, 16*copyBuffer)
+		if _, err := io.CopyN(t.w, io.NewSectionReader(in, p.off, n), n); err == io.EOF {
+			return io.ErrUnexpectedEOF
+		} else if err != nil {
+			return err
+		}
+		p.off, p.size = p.off+n, p.size-n
+	}
+	return nil
 }
 
 // segments finds the parts of a file that are no holes.

@@ -84,7 +84,7 @@ func (a *app) diff(cmd *cobra.Command, o diffOptions, args []string) (err error)
 	if err != nil {
 		return err
 	}
-	c, err := apply.Compare(j.Store, j.Catalog, from, to)
+	c, err := apply.Compare(cmd.Context(), j.Store, j.Catalog, from, to)
 	if err != nil {
 		return err
 	}

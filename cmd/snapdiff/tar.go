@@ -91,7 +91,7 @@ func tarSince(cmd *cobra.Command, o tarOptions, j config.Job, date, path string,
 	if err != nil {
 		return err
 	}
-	c, err := apply.Compare(j.Store, j.Catalog, from, to)
+	c, err := apply.Compare(cmd.Context(), j.Store, j.Catalog, from, to)
 	if err != nil {
 		return err
 	}
