@@ -17,7 +17,7 @@ import (
 
 // pastCommands are the commands that look at restore points.
 func (a *app) pastCommands() []*cobra.Command {
-	return append([]*cobra.Command{newMountCommand(a), newUmountCommand(), newRestoreCommand(a), newPruneCommand(a)}, a.exportCommands()...)
+	return append([]*cobra.Command{newMountCommand(a), newUmountCommand(), newRestoreCommand(a), newPruneCommand(a), newEraseCommand(a)}, a.exportCommands()...)
 }
 
 // chooseRun finds the restore point that a date means and says on w which one it is.

@@ -203,3 +203,23 @@ func TestPruneCommand(t *testing.T) {
 		t.Errorf("prune --json: %s", out)
 	}
 }
+
+func TestEraseCommand(t *testing.T) {
+	b, old := twoPoints(t)
+	b.refused(1, "delete it in the source", "erase", "anna", "--yes")
+	if out := b.snapdiff(0, "erase", b.source+"/gone", "--dry-run"); !strings.Contains(out, "1 restore points: r1") {
+		t.Errorf("erase --dry-run: %s", out)
+	}
+	b.refused(1, "nothing was erased", "erase", "gone") // standard input is empty
+	b.snapdiff(0, "erase", "gone", "--yes")
+	b.refused(1, "no restore point has it", "erase", "gone", "--dry-run")
+	to := filepath.Join(t.TempDir(), "r1")
+	b.snapdiff(0, "restore", "r1", b.source, to)
+	if err := os.RemoveAll(filepath.Join(old, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	sameTrees(t, filepath.Join(old, "anna"), filepath.Join(to, "anna"))
+	if _, err := os.Lstat(filepath.Join(to, "gone")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was restored: %v", err)
+	}
+}

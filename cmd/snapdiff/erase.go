@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/output"
+)
+
+// eraseOptions are the flags of erase.
+type eraseOptions struct {
+	job string
+	yes bool
+	dry bool
+}
+
+func newEraseCommand(a *app) *cobra.Command {
+	var o eraseOptions
+	cmd := &cobra.Command{
+		Use:   "erase PATH",
+		Short: "Remove a path from all restore points, for good",
+		Long: `Removes PATH and all below it from every restore point, with contents and attributes, as a legal request may want it. It says
+what goes and asks first. The mirror follows the source: what the newest restore point still has must be deleted in the
+source first, and a run made. A file that also has a name elsewhere, or was moved, stays under its other names: erase these too.`,
+		Example: "  snapdiff erase /srv/mail/anna --dry-run\n  snapdiff erase -j mail anna/letter.txt",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.erase(cmd, o, args[0])
+		},
+	}
+	addJobFlag(cmd, &o.job)
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVarP(&o.dry, "dry-run", "n", false, "only say what would go")
+	return cmd
+}
+
+func (a *app) erase(cmd *cobra.Command, o eraseOptions, path string) (err error) {
+	j, err := a.job(o.job)
+	if err != nil {
+		return err
+	}
+	path, err = sourcePath(j, path)
+	if err != nil {
+		return err
+	}
+	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	plan, err := store.Erase(cmd.Context(), path, true, apply.Options{})
+	if err != nil && (o.dry || !errors.Is(err, apply.ErrNowhere)) {
+		return err
+	}
+	if err := a.reportErased(cmd.OutOrStdout(), j, path, plan, o.dry); err != nil || o.dry {
+		return err
+	}
+	if !o.yes && err == nil {
+		if err := confirm(cmd.InOrStdin(), cmd.OutOrStdout()); err != nil {
+			return err
+		}
+	}
+	_, err = store.Erase(cmd.Context(), path, false, apply.Options{})
+	return err
+}
+
+// reportErased says what goes.
+func (a *app) reportErased(w io.Writer, j config.Job, path string, e apply.Erased, dry bool) error {
+	runs := make([]string, len(e.Points))
+	for i, run := range e.Points {
+		runs[i] = fmt.Sprintf("r%d", run)
+	}
+	if a.json {
+		return output.JSON(w, map[string]any{"job": j.Name, "path": output.NewPath(path), "runs": runs, "files": e.Files, "bytes": e.Bytes, "dry_run": dry})
+	}
+	_, err := fmt.Fprintf(w, "%s is in %d restore points: %s\n%s changed or deleted files and directories, %s of history, go for good\n",
+		output.Name(path), len(runs), strings.Join(runs, ", "), output.Count(e.Files), output.Size(e.Bytes))
+	return err
+}
+
+// confirm asks.
+func confirm(in io.Reader, out io.Writer) error {
+	if _, err := fmt.Fprint(out, `This cannot be undone. Type "yes" to go on: `); err != nil {
+		return err
+	}
+	line, _ := bufio.NewReader(in).ReadString('\n')
+	if strings.TrimSpace(line) != "yes" {
+		return errors.New("nothing was erased")
+	}
+	return nil
+}
