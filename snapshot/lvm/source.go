@@ -111,6 +111,8 @@ func (s *Source) inspect(v Volume, all []Volume) error {
 		return advise("name its origin, "+origin.Path(), "%s: %w: it is itself a snapshot, and LVM takes none of classic snapshots", v.Path(), ErrNotVolume)
 	case strings.HasSuffix(v.Segments, "-pool"):
 		return advise("name a volume with a filesystem on it", "%s: %w: it is of type %q", v.Path(), ErrNotVolume, v.Segments)
+	case v.Segments == "cache" || v.Segments == "writecache": // seen: lvcreate -s fails halfway and wants manual repair
+		return advise("put the cache below a thin pool's data, or take it off (lvconvert --splitcache)", "%s: %w: a cache lies over it", v.Path(), ErrNotVolume)
 	case s.dir != "" || !v.Active:
 		return nil
 	}

@@ -260,6 +260,11 @@ func TestNotVolumes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for _, segments := range []string{"cache", "writecache"} {
+		if err := s.inspect(Volume{VG: "vg", Name: "lv", Segments: segments}, nil); !errors.Is(err, ErrNotVolume) {
+			t.Errorf("a volume of type %s: %v", segments, err)
+		}
+	}
 	for name, want := range map[string]bool{v.Name: true, "snapdiff-test/none": false, "none/none": false, "none": false, "a/b/c": false, "/a/b": false} {
 		if is, err := IsVolume(t.Context(), name); is != want || err != nil {
 			t.Errorf("%s is a volume: %v, %v", name, is, err)
