@@ -83,7 +83,7 @@ func (c catalogMarks) markDir(d markedDir) error {
 		return err
 	}
 	for _, n := range d.names {
-		if err := addLink(c.conn, d.node, n.name, n.key); err != nil {
+		if err := addLink(c.conn, d.node, n); err != nil {
 			return err
 		}
 	}

@@ -149,21 +149,24 @@ func (f *firstCopy) copyEntries(ctx context.Context, d *openCopy, part []copyEnt
 			return err
 		}
 		if f.index && !isDir {
-			f.addName(d, path, e.name, st.Ino)
+			f.addName(d, path, e.name, &st, err)
 		}
 	}
 	return nil
 }
 
 // addName keeps a name for the link index, also one that could not be copied.
-func (f *firstCopy) addName(d *openCopy, path, name string, ino uint64) {
-	key, err := f.keys(path, ino)
-	if err != nil {
-		key = diff.Key{Ino: ino} // the names of a number are what counts
+func (f *firstCopy) addName(d *openCopy, path, name string, st *unix.Stat_t, failed error) {
+	n := linkName{name: name}
+	var err error
+	if n.key, err = f.keys(path, st.Ino); err != nil {
+		n.key = diff.Key{Ino: st.Ino} // the names of a number are what counts
+	} else if failed == nil {
+		n.sig = diff.Signature(st, n.key.Gen)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.names = append(d.names, linkName{name, key})
+	d.names = append(d.names, n)
 }
 
 // copyEntry copies one name.

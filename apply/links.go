@@ -8,6 +8,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
 )
 
 // The link index tells all names of an inode of the base, by its number, for sources whose filesystem cannot. Names of
@@ -22,6 +23,7 @@ const metaLinks = "links"
 type linkName struct {
 	name string
 	key  diff.Key // Gen 0: could not be had
+	sig  uint64   // of the inode (see diff.Signature); 0: not known
 }
 
 // Links is the link index of the base. It is for one goroutine, and only until the next run is begun.
@@ -31,7 +33,13 @@ func (s *Store) Links() diff.LinkIndex { return &linkIndex{s: s} }
 type linkIndex struct {
 	s       *Store
 	checked bool
-	blocks  map[uint64]map[uint64][]diff.Ref // by the first number of a block
+	blocks  map[uint64]map[uint64]indexed // by the first number of a block
+}
+
+// indexed is what the index knows of one inode.
+type indexed struct {
+	names []diff.Ref
+	sig   uint64
 }
 
 const (
@@ -41,29 +49,44 @@ const (
 
 // Names implements diff.LinkIndex.
 func (l *linkIndex) Names(ino uint64) ([]diff.Ref, error) {
+	i, err := l.inode(ino)
+	return i.names, err
+}
+
+// Signature implements diff.SignatureIndex.
+func (l *linkIndex) Signature(ino uint64) (uint64, error) {
+	i, err := l.inode(ino)
+	return i.sig, err
+}
+
+// inode reads the block that the number is in.
+func (l *linkIndex) inode(ino uint64) (indexed, error) {
 	first := ino &^ (linkBlock - 1)
 	if block, ok := l.blocks[first]; ok {
 		return block[ino], nil
 	}
 	if err := l.check(); err != nil {
-		return nil, err
+		return indexed{}, err
 	}
-	block := map[uint64][]diff.Ref{}
+	block := map[uint64]indexed{}
 	for _, query := range []string{
-		`SELECT l.ino, d.ino, l.name FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`,
-		`SELECT n.ino, d.ino, n.name FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`,
+		`SELECT l.ino, d.ino, l.name, l.sig FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`,
+		`SELECT n.ino, d.ino, n.name, NULL FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`,
 	} {
 		err := l.s.query(query, func(row *sqlite.Stmt) error {
 			num := uint64(row.ColumnInt64(0))
-			block[num] = append(block[num], diff.Ref{Parent: uint64(row.ColumnInt64(1)), Name: columnBytes(row, 2)})
+			i := block[num]
+			i.names = append(i.names, diff.Ref{Parent: uint64(row.ColumnInt64(1)), Name: columnBytes(row, 2)})
+			i.sig = uint64(row.ColumnInt64(3))
+			block[num] = i
 			return nil
 		}, int64(first), int64(first+linkBlock-1))
 		if err != nil {
-			return nil, catalogError("read the link index", err)
+			return indexed{}, catalogError("read the link index", err)
 		}
 	}
 	if len(l.blocks) >= linkBlocks || l.blocks == nil {
-		l.blocks = map[uint64]map[uint64][]diff.Ref{}
+		l.blocks = map[uint64]map[uint64]indexed{}
 	}
 	l.blocks[first] = block
 	return block[ino], nil
@@ -98,9 +121,9 @@ func (s *Store) clearLinks() error {
 	return s.exec(`DELETE FROM meta WHERE key = ?`, metaLinks)
 }
 
-func addLink(conn *sqlite.Conn, dir int64, name string, key diff.Key) error {
-	return sqlitex.Execute(conn, `INSERT OR REPLACE INTO links(ino, dir, name, gen) VALUES (?, ?, ?, ?)`,
-		&sqlitex.ExecOptions{Args: []any{int64(key.Ino), dir, []byte(name), int64(key.Gen)}})
+func addLink(conn *sqlite.Conn, dir int64, n linkName) error {
+	return sqlitex.Execute(conn, `INSERT OR REPLACE INTO links(ino, dir, name, gen, sig) VALUES (?, ?, ?, ?, nullif(?, 0))`,
+		&sqlitex.ExecOptions{Args: []any{int64(n.key.Ino), dir, []byte(n.name), int64(n.key.Gen), int64(n.sig)}})
 }
 
 // recordLinks takes out the names that go. It needs the nodes of their directories as they are before the run, and what went from
@@ -123,8 +146,8 @@ func (s *Store) recordLinks(c *diff.ChangeSet) (err error) {
 	return err
 }
 
-// commitLinks puts in the names that came. It needs the nodes of new directories.
-func (s *Store) commitLinks(p *plan) error {
+// commitLinks puts in the names that came, and the signatures of what is new or changed. It needs the nodes of new directories.
+func (s *Store) commitLinks(p *plan, next *beneath.Root) error {
 	kept, err := s.keepsLinks()
 	if err != nil || !kept {
 		return err
@@ -141,9 +164,26 @@ func (s *Store) commitLinks(p *plan) error {
 			}
 			dirs[n.Parent] = dir
 		}
-		if err := addLink(s.conn, dir, n.Base(), n.Key); err != nil {
+		if err := addLink(s.conn, dir, linkName{name: n.Base(), key: n.Key}); err != nil {
+			return err
+		}
+	}
+	for i := range p.Inodes {
+		if err := s.commitSignature(&p.Inodes[i], next); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// commitSignature renews the signature of a changed inode. One that cannot be looked at loses it.
+func (s *Store) commitSignature(in *diff.Inode, next *beneath.Root) error {
+	if in.Attr.IsDir() {
+		return nil
+	}
+	var sig uint64
+	if st, err := next.Lstat(in.Paths[0]); err == nil && st.Ino == in.Key.Ino {
+		sig = diff.Signature(&st, in.Key.Gen)
+	}
+	return s.exec(`UPDATE links SET sig = nullif(?, 0) WHERE ino = ?`, int64(sig), int64(in.Key.Ino))
 }

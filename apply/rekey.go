@@ -140,7 +140,7 @@ func (w *rekeying) link(dir int64, name, path string) error {
 	if err != nil {
 		return fmt.Errorf("finding %q again: %w", path, err)
 	}
-	return addLink(w.s.conn, dir, name, k)
+	return addLink(w.s.conn, dir, linkName{name: name, key: k})
 }
 
 // file gives a file's node its key; all its names have the same.

@@ -88,7 +88,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		if err := r.begin(run); err != nil || !p.empty() {
 			return err
 		}
-		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, nil, nil))
+		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil))
 	})
 	if err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 		return nil, err
 	}
 	warnings := x.allWarnings()
-	if err := s.transaction("commit the run", func() error { return s.commit(id, p, x.problems, warnings) }); err != nil {
+	if err := s.transaction("commit the run", func() error { return s.commit(id, p, next, x.problems, warnings) }); err != nil {
 		return nil, err
 	}
 	return s.result(id, p, warnings)

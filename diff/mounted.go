@@ -24,12 +24,18 @@ type Mounted struct {
 	dirs  map[uint64]string // paths of directories that were found to be there
 	under map[uint64]bool   // directories whose paths are being made
 
-	last struct { // what Path found last: most inodes are asked about several times in a row
-		num  uint64
-		path string
-		st   unix.Stat_t
-	}
+	recent map[uint64]*found // most inodes are asked about several times
 }
+
+// found is an inode that was looked up by its path.
+type found struct {
+	path   string
+	st     unix.Stat_t
+	gen    uint64
+	hasGen bool
+}
+
+const mostRecent = 50_000 // some 20 MB
 
 // NewMounted makes a Tree of the snapshot mounted at root. It is of use only with Linked.
 func NewMounted(root *beneath.Root, gen Generation) (*Mounted, error) {
@@ -37,7 +43,7 @@ func NewMounted(root *beneath.Root, gen Generation) (*Mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, under: map[uint64]bool{}}, nil
+	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, under: map[uint64]bool{}, recent: map[uint64]*found{}}, nil
 }
 
 // SetTop says what number the top directory has in the snapshot's own structures, where stat shows another one.
@@ -84,16 +90,31 @@ func (m *Mounted) dir(num uint64) (string, error) {
 
 // Path gives one path of an inode, and its stat; false when it has no name.
 func (m *Mounted) Path(num uint64) (path string, st unix.Stat_t, ok bool, err error) {
-	if m.last.num == num {
-		return m.last.path, m.last.st, true, nil
+	f, err := m.find(num)
+	if f == nil {
+		return "", st, false, err
 	}
-	if path, st, ok, err = m.find(num); ok {
-		m.last.num, m.last.path, m.last.st = num, path, st
-	}
-	return path, st, ok, err
+	return f.path, f.st, true, nil
 }
 
-func (m *Mounted) find(num uint64) (path string, st unix.Stat_t, ok bool, err error) {
+// find is Path with memory; nil: there is none, or an error.
+func (m *Mounted) find(num uint64) (*found, error) {
+	if f := m.recent[num]; f != nil {
+		return f, nil
+	}
+	path, st, ok, err := m.lookUp(num)
+	if !ok {
+		return nil, err
+	}
+	if len(m.recent) >= mostRecent {
+		clear(m.recent)
+	}
+	f := &found{path: path, st: st}
+	m.recent[num] = f
+	return f, nil
+}
+
+func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err error) {
 	var refs []Ref
 	if num != m.top {
 		if refs, err = m.names(num); err != nil || len(refs) == 0 {
@@ -120,16 +141,21 @@ func (m *Mounted) find(num uint64) (path string, st unix.Stat_t, ok bool, err er
 
 // Inode implements Tree.
 func (m *Mounted) Inode(num uint64) (Info, bool, error) {
-	path, st, ok, err := m.Path(num)
-	if err != nil || !ok {
+	f, err := m.find(num)
+	if f == nil {
 		return Info{}, false, err
 	}
 	names := 1
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		names = int(st.Nlink)
+	if f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		names = int(f.st.Nlink)
 	}
-	gen, err := m.gen(path, &st)
-	return Info{attrOf(&st, names), gen}, err == nil, err
+	if !f.hasGen {
+		if f.gen, err = m.gen(f.path, &f.st); err != nil {
+			return Info{}, false, err
+		}
+		f.hasGen = true
+	}
+	return Info{attrOf(&f.st, names), f.gen}, true, nil
 }
 
 // Entries implements Tree.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -90,8 +91,48 @@ func walk(t testing.TB, root *beneath.Root) index {
 	return x
 }
 
-// diff compares two snapshots.
+// signed is an index with the signatures of a snapshot.
+type signed struct {
+	index
+	t    testing.TB
+	root *beneath.Root
+}
+
+func (x signed) Signature(ino uint64) (uint64, error) {
+	path, ok := x.path(ino)
+	if !ok {
+		return 0, nil
+	}
+	st, err := x.root.Lstat(path)
+	must(x.t, err)
+	key, err := Keys(x.root)(path, ino)
+	return diff.Signature(&st, key.Gen), err
+}
+
+// path is one path of an inode that is not the top directory.
+func (x signed) path(ino uint64) (string, bool) {
+	refs := x.index[ino]
+	if len(refs) == 0 {
+		return "", false
+	}
+	if dir, ok := x.path(refs[0].Parent); ok {
+		return dir + "/" + refs[0].Name, true
+	}
+	return refs[0].Name, true
+}
+
+// diff compares two snapshots, with signatures of the base and without.
 func (s *source) diff(base, next snap) *diff.ChangeSet {
+	s.Helper()
+	x := walk(s, base.root)
+	set := s.diffBy(base, next, x)
+	if plain, quick := said(set), said(s.diffBy(base, next, signed{x, s, base.root})); plain != quick {
+		s.Errorf("with signatures the change set is %q, without %q", quick, plain)
+	}
+	return set
+}
+
+func (s *source) diffBy(base, next snap, links diff.LinkIndex) *diff.ChangeSet {
 	s.Helper()
 	from, err := strconv.ParseUint(base.ID, 10, 64)
 	must(s, err)
@@ -99,7 +140,8 @@ func (s *source) diff(base, next snap) *diff.ChangeSet {
 	must(s, err)
 	sent := zfs.Send(s.Context(), base.Path, next.Path)
 	defer sent.Close()
-	set, err := Diff(s.Context(), base.root, next.root, sent, from, to, walk(s, base.root), diff.Options{})
+	snaps := Snapshots{Base: base.root, Next: next.root, BaseGUID: from, NextGUID: to, Settled: base.Taken.Add(-2 * time.Second)}
+	set, err := Diff(s.Context(), snaps, sent, links, diff.Options{})
 	must(s, err)
 	return set
 }
@@ -233,5 +275,36 @@ func TestNumberUsedAgain(t *testing.T) {
 	}
 	if got := said(s.diff(base, next)); !strings.Contains(got, "-d/f +d/f") || !strings.Contains(got, "gone=d/f") || !strings.Contains(got, "N=d/f") {
 		t.Errorf("the change set says %q", got)
+	}
+}
+
+// TestSignatures: what the stream tells of an inode is what its stat tells, whatever kind it is, and wherever its attributes are.
+func TestSignatures(t *testing.T) {
+	s := newSource(t, "-o", "xattr=sa", "-o", "dnodesize=auto")
+	dir := s.dataset.Dir
+	a.Apply(t, dir, a.Create("f", 9, 1))
+	base := s.snapshot()
+	a.Apply(t, dir, a.Create("a", 70000, 1), a.Link("a", "b"), a.Chown("a", 5, 6), a.Chmod("a", 0o4755), a.Utimes("a", -7, 999999999),
+		a.Symlink(strings.Repeat("t", 300), "s"), a.Fifo("p"), a.Mknod("n", unix.S_IFCHR|0o600, 1, 3),
+		a.Create("x", 1, 1), a.SetXattr("x", "user.x", strings.Repeat("x", 5000)), a.ACL("f", 7, 5))
+	next := s.snapshot()
+	o := &objects{data: map[uint64]*extents{}}
+	sent := zfs.Send(t.Context(), base.Path, next.Path)
+	defer sent.Close()
+	_, err := readStream(sent, o.note)
+	must(t, err)
+	x := signed{walk(t, next.root), t, next.root}
+	seen := 0
+	for _, c := range o.all {
+		if _, named := x.path(c.num); c.dir || !named {
+			continue
+		}
+		seen++
+		if want, err := x.Signature(c.num); err != nil || c.sig != want {
+			t.Errorf("%v: the signature is %x, that of its stat %x (%v)", x.index[c.num], c.sig, want, err)
+		}
+	}
+	if seen != 6 {
+		t.Errorf("%d inodes were compared, want 6", seen)
 	}
 }

@@ -7,24 +7,35 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
 )
 
-// Diff gives the change set between the snapshots mounted at base and next, of which sent is the incremental send stream.
-// links are the names in the base. sent is read to its end unless there is an error; toGUID and fromGUID are those of the snapshots.
-func Diff(ctx context.Context, base, next *beneath.Root, sent io.Reader, fromGUID, toGUID uint64, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+// Snapshots are the two that are compared.
+type Snapshots struct {
+	Base, Next         *beneath.Root
+	BaseGUID, NextGUID uint64
+	// Settled is a time before the base was taken: what changed last before it has changed since exactly if the time of its last
+	// change did. The clock has a grain, so of what changed around the taking nobody can say.
+	Settled time.Time
+}
+
+// Diff gives the change set between two mounted snapshots of which sent is the incremental send stream. links are the names in
+// the base; if it is a diff.SignatureIndex, most of what did not change is not looked at. sent is read to its end unless there is an error.
+func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	o := &objects{data: map[uint64]*extents{}}
 	head, err := readStream(sent, o.note)
 	if err != nil {
 		return nil, fmt.Errorf("reading the changes that ZFS sent: %w", err)
 	}
-	if head.fromGUID != fromGUID || head.toGUID != toGUID {
-		return nil, fmt.Errorf("the stream leads from snapshot %d to %d, wanted are %d and %d", head.fromGUID, head.toGUID, fromGUID, toGUID)
+	if head.fromGUID != s.BaseGUID || head.toGUID != s.NextGUID {
+		return nil, fmt.Errorf("the stream leads from snapshot %d to %d, wanted are %d and %d", head.fromGUID, head.toGUID, s.BaseGUID, s.NextGUID)
 	}
 	o.sort()
-	f := &feed{objects: o, baseRoot: base, nextRoot: next}
+	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, settled: s.Settled.Unix()}
+	f.known, _ = links.(diff.SignatureIndex)
 	if err := f.trees(ctx, links); err != nil {
 		return nil, fmt.Errorf("finding names: %w", err)
 	}
@@ -44,6 +55,8 @@ type feed struct {
 	*objects
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
+	known              diff.SignatureIndex // nil: there is none
+	settled            int64
 	buf                [2][]byte
 }
 
@@ -76,7 +89,10 @@ func (f *feed) candidates(ctx context.Context) (nums []uint64, err error) {
 		}
 		same := false
 		if !f.wrote(c.num) {
-			if same, err = f.unchanged(c); err != nil {
+			if same, err = f.asKnown(c); err == nil && !same {
+				same, err = f.unchanged(c)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -85,6 +101,18 @@ func (f *feed) candidates(ctx context.Context) (nums []uint64, err error) {
 		}
 	}
 	return nums, nil
+}
+
+// asKnown tells that an object has the signature that the base's inode of its number had, and no range that may differ.
+func (f *feed) asKnown(c candidate) (bool, error) {
+	if f.known == nil || c.sig == 0 || c.ctim >= f.settled {
+		return false, nil
+	}
+	if ranges, _ := f.ranges(c.num, int64(c.size), int64(c.size)); len(ranges) > 0 {
+		return false, nil
+	}
+	sig, err := f.known.Signature(c.num)
+	return sig == c.sig, err
 }
 
 // unchanged tells that an object is the same inode with the same metadata in both, or has no name in next. What was written to

@@ -30,6 +30,7 @@ type candidate struct {
 	num  uint64
 	tail uint64 // where the FREE to the end begins, noTail if there was none
 	dir  bool
+	fields
 }
 
 const noTail = ^uint64(0)
@@ -42,7 +43,11 @@ func (o *objects) note(r *record) error {
 	switch r.kind {
 	case object:
 		if (r.objType == typeFile || r.objType == typeDirectory) && (r.bonus == typeSystemAttrs || r.bonus == typeZnode) {
-			o.all = append(o.all, candidate{num: r.object, tail: noTail, dir: r.objType == typeDirectory})
+			c := candidate{num: r.object, tail: noTail, dir: r.objType == typeDirectory}
+			if r.bonus == typeSystemAttrs && !c.dir {
+				c.fields = bonusFields(r.payload)
+			}
+			o.all = append(o.all, c)
 		}
 	case write, writeEmbedded:
 		x := o.extents(r.object)

@@ -24,7 +24,8 @@ type Held struct {
 	Holds int    // of anybody
 }
 
-// Take takes a snapshot of the dataset and holds it, so that nobody's clean-up destroys it. name must begin with Prefix.
+// Take takes a snapshot of the dataset and holds it, so that nobody's clean-up destroys it. name must begin with Prefix. Its time is
+// when it was asked for: all that is in it and not in a later one changed after that, or in the same tick of the clock.
 func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, error) {
 	if !strings.HasPrefix(name, Prefix) {
 		return snapshot.Mark{}, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
@@ -32,6 +33,7 @@ func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, erro
 	if err := errors.Join(ready(), ctx.Err(), d.flush()); err != nil {
 		return snapshot.Mark{}, err
 	}
+	asked := time.Now()
 	if _, err := (&gozfs.Dataset{Name: d.Name, Type: gozfs.DatasetFilesystem}).Snapshot(name, false); err != nil {
 		return snapshot.Mark{}, fmt.Errorf("take a snapshot of %s: %w", d.Name, libraryError(err))
 	}
@@ -43,6 +45,7 @@ func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, erro
 	if err != nil {
 		return snapshot.Mark{}, errors.Join(err, Destroy(context.WithoutCancel(ctx), d.Name+"@"+name, tag))
 	}
+	mark.Taken = asked
 	return mark, nil
 }
 
@@ -185,5 +188,5 @@ func libraryError(err error) error {
 	if said == "" {
 		return e.Err
 	}
-	return &Error{Args: strings.Fields(e.Debug)[1:], Stderr: e.Stderr, Err: e.Err}
+	return &Error{Args: append([]string{"zfs"}, strings.Fields(e.Debug)[1:]...), Stderr: e.Stderr, Err: e.Err}
 }

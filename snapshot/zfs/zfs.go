@@ -31,9 +31,9 @@ var (
 	ErrNotTop    = errors.New("is not the mount point of a dataset")
 )
 
-// Error is a zfs command that failed.
+// Error is a command of ZFS that failed.
 type Error struct {
-	Args   []string
+	Args   []string // the program too
 	Stderr string
 	Err    error
 }
@@ -44,7 +44,7 @@ func (e *Error) Error() string {
 	if said == "" {
 		said = e.Err.Error()
 	}
-	return fmt.Sprintf("zfs %s: %s", strings.Join(e.Args, " "), said)
+	return fmt.Sprintf("%s: %s", strings.Join(e.Args, " "), said)
 }
 
 // Unwrap gives ErrNoDataset where that is what was said, and how the command ended.
@@ -73,10 +73,14 @@ var withSbin = sync.OnceFunc(func() {
 
 // run runs the zfs program and gives its output as lines of fields.
 func run(ctx context.Context, args ...string) ([][]string, error) {
+	return program(ctx, append([]string{"zfs"}, args...)...)
+}
+
+func program(ctx context.Context, args ...string) ([][]string, error) {
 	if err := ready(); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "zfs", args...)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

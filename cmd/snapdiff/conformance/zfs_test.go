@@ -128,9 +128,16 @@ func TestZFSLife(t *testing.T) {
 	b.haveSnapshots("admin:0 nightly:0 ours:1")
 }
 
-// TestZFSLostBase: what makes the base useless leads to a full comparison that says why, and the next run is a native one.
+// TestZFSLostBase: what makes the base useless leads to a full comparison that says why, and the next run is a native one. The
+// mirror is on ZFS too.
 func TestZFSLostBase(t *testing.T) {
-	b := zfsBench(t, "-o", "xattr=sa", "-o", "recordsize=4k", "-o", "compression=lz4")
+	NeedZFS(t)
+	pool, dir := ZFSPool(t)
+	Dataset(t, pool+"/mirror", "-o", "xattr=sa")
+	b := newBenchAt(t, driver{name: "zfs", make: func(t testing.TB) origin {
+		Dataset(t, pool+"/source", "-o", "xattr=sa", "-o", "recordsize=4k", "-o", "compression=lz4")
+		return origin{source: pool + "/source", dir: filepath.Join(dir, "source"), live: true}
+	}}, filepath.Join(dir, "mirror"))
 	Apply(t, b.origin.dir, Create("a", 20000, 1), Link("a", "l"), Mkdir("d"), Create("d/x", 10, 1))
 	b.zfs("snapshot", "SOURCE@old")
 	b.run()
@@ -164,6 +171,18 @@ func TestZFSLostBase(t *testing.T) {
 	b.judgePast()
 }
 
+// checks looks for words in what snapdiff check finds.
+func (b *bench) checks(level job.Level, words, next string) {
+	b.Helper()
+	found, _ := job.Check(b.Context(), b.job)
+	for _, f := range found {
+		if f.Level == level && strings.Contains(f.Text, words) && strings.Contains(f.Next, next) {
+			return
+		}
+	}
+	b.Errorf("check does not say %q and %q: %+v", words, next, found)
+}
+
 // TestZFSRefusals: what cannot work is said, with what to do.
 func TestZFSRefusals(t *testing.T) {
 	b := zfsBench(t)
@@ -172,6 +191,10 @@ func TestZFSRefusals(t *testing.T) {
 	Apply(t, b.origin.dir, Create("a", 10, 1))
 	b.run()
 	source := b.job.Source
+	b.checks(job.Note, "is held", "zfs release snapdiff-test-")
+	b.zfs("set", "snapshot_limit=1", "SOURCE")
+	b.checks(job.Warning, "its limit is 1", "snapshot_limit=none "+source)
+	b.zfs("set", "snapshot_limit=none", "SOURCE")
 	b.zfs("create", "-V", "16M", "-s", "SOURCE/volume")
 	for name, words := range map[string]string{source + "/volume": "is a volume", source + "/none": "there is nothing of that name"} {
 		b.job.Source = name
@@ -201,6 +224,7 @@ func TestZFSRefusals(t *testing.T) {
 	e.zfs("unmount", "SOURCE")
 	e.zfs("unload-key", "SOURCE")
 	e.fails("its key is not loaded", "zfs load-key "+e.origin.source)
+	e.checks(job.Missing, "its key is not loaded", "zfs load-key "+e.origin.source)
 	e.zfs("load-key", "SOURCE")
 	e.native()
 }

@@ -113,6 +113,9 @@ func (c *checker) modules() {
 	if err == nil && filepath.IsAbs(c.job.Source) && !knowsFilesystem(string(data), "btrfs") {
 		c.say(Note, "modprobe btrfs", "the kernel knows no btrfs at this moment")
 	}
+	if err == nil && !filepath.IsAbs(c.job.Source) && !knowsFilesystem(string(data), "zfs") {
+		c.say(Note, "if the source is a dataset: modprobe zfs", "the kernel knows no ZFS at this moment")
+	}
 }
 
 // knowsFilesystem looks for a name in the text of /proc/filesystems.
@@ -272,6 +275,7 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 	}
 	if last != nil && (cut == nil || cut.State == apply.Recorded) {
 		c.base(ctx, src, last.Mark, "the base (the snapshot that the mirror equals)")
+		c.held(ctx, src, last.Mark)
 	}
 	if reason, err := store.NeedsFull(); err != nil {
 		return err
@@ -292,6 +296,19 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 			output.Name(shown(pending[0].Path)), pending[0].Err)
 	}
 	return err
+}
+
+// held says what the hold on the base means for others.
+func (c *checker) held(ctx context.Context, src source.Source, base snapshot.Mark) {
+	h, ok := src.(source.Holder)
+	if !ok {
+		return
+	}
+	what, next, err := h.Held(ctx, base)
+	c.add(Missing, err)
+	if what != "" {
+		c.say(Note, next, "%s", what)
+	}
 }
 
 // base looks whether a snapshot is there and unaltered.

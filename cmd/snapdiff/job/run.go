@@ -282,6 +282,9 @@ func (r *runner) bring(ctx context.Context, last *apply.RunInfo, next *source.Sn
 }
 
 func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.Result, error) {
+	if err := r.nested(); err != nil {
+		return nil, err
+	}
 	opts := apply.Options{}
 	if r.opts.Progress != nil {
 		total := usedBytes(r.src.Dir())
@@ -308,6 +311,9 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	for _, path := range c.Skipped {
 		r.skip(path)
 	}
+	if err := r.nested(); err != nil {
+		return nil, err
+	}
 	if err := r.checkDeleted(ctx, run); err != nil {
 		return nil, err
 	}
@@ -321,10 +327,27 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	return r.store.Apply(ctx, *run, apply.Options{})
 }
 
-// skip notes a nested subvolume.
+// skip notes a nested subvolume or dataset.
 func (r *runner) skip(path string) {
+	what := "nested subvolume"
+	if r.src.Kind() == "zfs" {
+		what = "child dataset"
+	}
 	r.skipped = append(r.skipped, output.NewPath(path))
-	r.say("nested subvolume %s is not followed: give it a job of its own", output.Name(path))
+	r.say("%s %s is not followed: give it a job of its own", what, output.Name(path))
+}
+
+// nested notes the nested filesystems that the snapshots do not show.
+func (r *runner) nested() error {
+	n, ok := r.src.(source.Nester)
+	if !ok {
+		return nil
+	}
+	paths, err := n.Nested()
+	for _, path := range paths {
+		r.skip(path)
+	}
+	return err
 }
 
 // again are the inodes that earlier runs could not copy. A first copy has noted them without their generation.

@@ -68,6 +68,18 @@ type Checker interface {
 	Check(ctx context.Context) (missing, warnings []error)
 }
 
+// Holder is a Source that keeps others from destroying its base.
+type Holder interface {
+	// Held says how others meet the hold on a snapshot, and how to give it up; "" when there is none.
+	Held(ctx context.Context, mark snapshot.Mark) (what, next string, err error)
+}
+
+// Nester is a Source below which other filesystems of its kind may be mounted, for which its snapshots have empty directories.
+type Nester interface {
+	// Nested are their paths, relative to the top of the source.
+	Nested() ([]string, error)
+}
+
 // Snapshot is a snapshot that is open for reading.
 type Snapshot struct {
 	Mark snapshot.Mark

@@ -195,15 +195,60 @@ func (s *zfsSource) Diff(ctx context.Context, base, next *Snapshot, links diff.L
 	}
 	sent := zfs.Send(ctx, base.Mark.Path, next.Mark.Path)
 	defer sent.Close()
-	set, err := zfsfeed.Diff(ctx, base.Root, next.Root, sent, from, to, links, opts)
-	if err != nil {
-		return nil, err
+	return zfsfeed.Diff(ctx, zfsfeed.Snapshots{
+		Base: base.Root, Next: next.Root, BaseGUID: from, NextGUID: to, Settled: settled(base.Mark),
+	}, sent, links, opts)
+}
+
+// Nested implements Nester.
+func (s *zfsSource) Nested() ([]string, error) { return s.dataset.Children() }
+
+// settled is a time before anything that the snapshot may not have. Of our own we know when we asked for it. Another's creation time
+// is that of the transaction's end, which may come late.
+func settled(mark snapshot.Mark) time.Time {
+	if mark.Foreign {
+		return mark.Taken.Add(-time.Hour)
 	}
-	// A snapshot has empty directories where children are mounted, and nothing in it tells them from others.
-	set.Skipped, err = s.dataset.Children()
-	return set, err
+	return mark.Taken.Add(-2 * time.Second)
 }
 
 func (s *zfsSource) Keys(snap *Snapshot) func(string, uint64) (diff.Key, error) {
 	return zfsfeed.Keys(snap.Root)
+}
+
+// Check implements Checker.
+func (s *zfsSource) Check(ctx context.Context) (missing, warnings []error) {
+	if err := s.dataset.CheckKey(ctx); err != nil {
+		missing = append(missing, zfsHint(err, s.dataset.Name))
+	}
+	troubles, err := s.dataset.Troubles(ctx)
+	if err != nil {
+		missing = append(missing, zfsHint(err, s.dataset.Name))
+	}
+	for _, t := range troubles {
+		err := hint.With(errors.New(t.What), "%s", t.Next)
+		if t.Maybe {
+			warnings = append(warnings, err)
+		} else {
+			missing = append(missing, err)
+		}
+	}
+	return missing, warnings
+}
+
+// Held implements Holder.
+func (s *zfsSource) Held(ctx context.Context, mark snapshot.Mark) (what, next string, err error) {
+	name, err := zfs.Find(ctx, s.dataset, mark)
+	if errors.Is(err, snapshot.ErrGone) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	held, err := zfs.HoldsTag(ctx, name, s.tag())
+	if err != nil || !held {
+		return "", "", err
+	}
+	return fmt.Sprintf("the base %s is held: that stops zfs rollback -r and zfs destroy -r", name),
+		fmt.Sprintf("to give it up: zfs release %s %s; the next run then compares in full", s.tag(), name), nil
 }

@@ -1,0 +1,47 @@
+package zfsfeed
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+)
+
+// fields are what the bonus buffer of an object says of its inode.
+type fields struct {
+	sig  uint64 // diff.Signature; 0: could not be read
+	size uint64
+	ctim int64 // seconds of the last change
+}
+
+// bonusFields reads a bonus buffer of system attributes: sa_hdr_phys (include/sys/sa_impl.h: magic 4 bytes, layout number in the
+// lower 10 bits and header size / 8 in the upper 6 of 2 bytes), then the attributes in the order in which zfs_mknode
+// (module/os/linux/zfs/zfs_znode_os.c) lays them down; include/sys/zfs_sa.h has some of the offsets. The order is that of the dataset's
+// layout, which the stream does not tell: were it another one, the signature would equal none that was made of a stat, and the
+// inode would be looked at.
+func bonusFields(b []byte) (f fields) {
+	const saMagic = 0x2F505A
+	const ( // offsets of the attributes, 8 bytes each, times 16
+		mode, size, gen, uid, gid, mtime, ctime, links, end = 0, 8, 16, 24, 32, 72, 88, 120, 128
+	)
+	if len(b) < 8 {
+		return f
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if order.Uint32(b) != saMagic {
+		order = binary.BigEndian
+	}
+	head := int(order.Uint16(b[4:])>>10) * 8
+	if order.Uint32(b) != saMagic || head < 8 || len(b) < head+end {
+		return f
+	}
+	u64 := func(at int) uint64 { return order.Uint64(b[head+at:]) }
+	st := unix.Stat_t{
+		Mode: uint32(u64(mode)), Uid: uint32(u64(uid)), Gid: uint32(u64(gid)), Size: int64(u64(size)), Nlink: u64(links),
+		Mtim: unix.Timespec{Sec: int64(u64(mtime)), Nsec: int64(u64(mtime + 8))},
+		Ctim: unix.Timespec{Sec: int64(u64(ctime)), Nsec: int64(u64(ctime + 8))},
+	}
+	generation := max(u64(gen)&0xffffffff, 1) // as in file handles
+	return fields{sig: diff.Signature(&st, generation), size: u64(size), ctim: st.Ctim.Sec}
+}
