@@ -55,8 +55,10 @@ func TestCompareRestorePoints(t *testing.T) {
 		k.judgeComparison(marks, p[0], p[1], Soak())
 	}
 	var all []census
-	for _, run := range []int{1, 2, 4, last} {
-		all = append(all, k.census(run, marks[run]))
+	for run := 1; run <= last; run++ {
+		if run != 3 {
+			all = append(all, k.census(run, marks[run]))
+		}
 	}
 	k.judgeLog(all)
 	k.judgeFind(all)
@@ -243,7 +245,7 @@ func (k *keeper) judgeCopy(c *apply.Comparison, from, to string) {
 	copied := k.copyOf(from)
 	copied.exec(gone.String(), "xargs", "-0", "rm", "-rf", "--")
 	copied.exec(changed.String(), "rsync", "-aHAX", "--filter=-x btrfs.*", "--filter=-x trusted.SGI_ACL_*", "--ignore-times", "--modify-window=-1",
-		"--force", "--from0", "--files-from=-", to+"/", ".")
+		"--from0", "--files-from=-", to+"/", ".")
 	copied.judge(to, "copied by rsync", func(line string) bool { return strings.Contains(line, ": holes is") }) // rsync fills or makes them as it likes
 
 	copied = k.copyOf(from)
