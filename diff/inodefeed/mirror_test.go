@@ -160,7 +160,7 @@ func scenarios(v *volume, lacks []a.Feature) {
 	m.run()
 	a.Go(v, v.dir, list)
 	set := m.run()
-	if set.Inodes.Len() == 0 || set.Gone.Len() == 0 {
+	if len(list) > 1 && (set.Inodes.Len() == 0 || set.Gone.Len() == 0) {
 		v.Errorf("%d inodes changed, %d are gone", set.Inodes.Len(), set.Gone.Len())
 	}
 	if again := compare(v, m.base, v.snapshot(), diff.Options{}); !again.Empty() {

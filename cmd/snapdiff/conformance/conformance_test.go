@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,7 +71,14 @@ func (b *bench) must(err error) {
 }
 
 // scenarios are those that the source's filesystem can do.
-func (b *bench) scenarios() []Scenario { return ScenariosFor(b.driver.lacks...) }
+func (b *bench) scenarios() []Scenario {
+	b.Helper()
+	list := ScenariosFor(b.driver.lacks...)
+	if len(list) == 0 {
+		b.Fatalf("no scenario that this source can do has the name %q", os.Getenv("SNAPDIFF_SCENARIO"))
+	}
+	return list
+}
 
 // run makes one run and judges the mirror.
 func (b *bench) run() *job.Report {
@@ -143,16 +151,23 @@ func (b *bench) judgePast() {
 	}
 }
 
-// each runs a test for every kind of source with one of its mirrors, which the seed chooses; with SNAPDIFF_SOAK with all.
+// each runs a test for every kind of source with one of its mirrors, which the seed chooses; with SNAPDIFF_SOAK with all, with
+// SNAPDIFF_MIRROR with that one. Each has a row of random numbers of its own, so that a seed replays one of them alone.
 func each(t *testing.T, test func(t *testing.T, d driver, mirror Kind, r *rand.Rand)) {
-	r := rand.New(rand.NewPCG(Seed(t), 2))
-	for _, d := range drivers {
+	seed := Seed(t)
+	for i, d := range drivers {
+		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		mirrors := []Kind{d.mirrors[r.IntN(len(d.mirrors))]}
 		if Soak() {
 			mirrors = MirrorKinds
 		}
+		if only := Kind(os.Getenv("SNAPDIFF_MIRROR")); only != "" {
+			if mirrors = []Kind{only}; !slices.Contains(MirrorKinds, only) {
+				t.Fatalf("SNAPDIFF_MIRROR=%q is none of %v", only, MirrorKinds)
+			}
+		}
 		for _, mirror := range mirrors {
-			t.Run(d.name+"/"+string(mirror), func(t *testing.T) { test(t, d, mirror, r) })
+			t.Run(d.name+"/"+string(mirror), func(t *testing.T) { test(t, d, mirror, rand.New(rand.NewPCG(seed, uint64(100+i)))) })
 		}
 	}
 }
