@@ -11,8 +11,8 @@ import (
 
 // Judge fails the test unless the mirror at tree equals the snapshot at snap in all that counts as equal. It asks two judges:
 // rsync, which knows nothing of this project, and Differences for what rsync does not see: link groups in both directions,
-// holes, paths above 4,096 bytes, placeholders of nested subvolumes.
-func Judge(t testing.TB, snap, tree string) {
+// holes, paths above 4,096 bytes, placeholders of nested subvolumes. It gives the picture of the mirror that it has read.
+func Judge(t testing.TB, snap, tree string) Picture {
 	t.Helper()
 	want, err := scanTree(snap)
 	if err != nil {
@@ -22,13 +22,15 @@ func Judge(t testing.TB, snap, tree string) {
 	if err != nil {
 		t.Errorf("judging: %v", err)
 	}
-	own, err := differences(want, tree)
+	have, err := scanTree(tree)
 	if err != nil {
-		t.Errorf("judging: %v", err)
+		t.Fatalf("judging: reading the mirror: %v", err)
 	}
-	if len(lines)+len(own) > 0 || err != nil {
+	own := differences(want, have)
+	if len(lines)+len(own) > 0 {
 		t.Fatalf("the mirror differs from its snapshot\nrsync:\n%s\nown comparer:\n%s", firstLines(lines), firstLines(own))
 	}
+	return Picture{have}
 }
 
 // firstLines keeps a report readable.
@@ -86,7 +88,7 @@ func Differences(snap, tree string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the snapshot: %w", err)
 	}
-	return differences(want, tree)
+	return differencesAt(want, tree)
 }
 
 // Picture is all that counts as equal of one tree, contents as hashes: something to compare with later, when the tree itself
@@ -106,7 +108,7 @@ func TakePicture(t testing.TB, tree string) Picture {
 // Judge fails the test unless a tree equals the picture.
 func (p Picture) Judge(t testing.TB, tree string) {
 	t.Helper()
-	lines, err := differences(p.items, tree)
+	lines, err := differencesAt(p.items, tree)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,12 +117,15 @@ func (p Picture) Judge(t testing.TB, tree string) {
 	}
 }
 
-func differences(want map[string]item, tree string) ([]string, error) {
+func differencesAt(want map[string]item, tree string) ([]string, error) {
 	have, err := scanTree(tree)
 	if err != nil {
 		return nil, fmt.Errorf("reading the mirror: %w", err)
 	}
-	var lines []string
+	return differences(want, have), nil
+}
+
+func differences(want, have map[string]item) (lines []string) {
 	for path, w := range want {
 		h, ok := have[path]
 		if !ok {
@@ -138,7 +143,7 @@ func differences(want map[string]item, tree string) ([]string, error) {
 	}
 	lines = append(lines, linkDifferences(want, have)...)
 	slices.Sort(lines)
-	return lines, nil
+	return lines
 }
 
 // differences names the fields in which the mirror's item differs.

@@ -95,8 +95,7 @@ func (b *bench) runAll() []*job.Report {
 	b.Helper()
 	reports, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf})
 	b.must(err)
-	b.judge()
-	b.past[reports[len(reports)-1].Run] = TakePicture(b, filepath.Join(b.job.Store, "tree"))
+	b.past[reports[len(reports)-1].Run] = b.judge()
 	return reports
 }
 
@@ -111,8 +110,8 @@ func (b *bench) native() *job.Report {
 }
 
 // judge compares the mirror with the snapshot that it was made of and, where that can be, with the source itself, in which
-// nothing has changed since.
-func (b *bench) judge() {
+// nothing has changed since. It gives the picture of the mirror.
+func (b *bench) judge() Picture {
 	b.Helper()
 	ctx := b.Context()
 	src, err := source.Open(ctx, b.job)
@@ -127,10 +126,11 @@ func (b *bench) judge() {
 	b.must(err)
 	defer snap.Close()
 	tree := filepath.Join(b.job.Store, "tree")
-	Judge(b, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), snap.Root.FD()), tree)
+	picture := Judge(b, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), snap.Root.FD()), tree)
 	if b.origin.live {
 		Judge(b, b.origin.dir, tree)
 	}
+	return picture
 }
 
 // judgePast restores each restore point and judges it by the picture that was taken of the mirror when it was the newest.
