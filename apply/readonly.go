@@ -13,11 +13,18 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
+// isFull tells whether the disk of a catalog has no room for shared memory. (To write to memory that is mapped there would end
+// the program: SIGBUS.) Nobody can write to the catalog then.
+func isFull(catalog string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(filepath.Dir(catalog), &st) == nil && int64(st.Bavail)*st.Bsize < 64<<10
+}
+
 // OpenReadOnly opens a store for reading what the catalog knows. It takes no lock and writes nothing: it can be used while a
 // run is on and on read-only media. What it reads is right at the moment of each call; the methods that change a store
 // fail. Close it as any other.
 func OpenReadOnly(path string, opts ...Option) (s *Store, err error) {
-	conn, err := openCatalogReadOnly(path, optionsOf(opts).catalog)
+	conn, err := openCatalogReadOnly(path, optionsOf(opts).catalog, isFull)
 	if err != nil {
 		return nil, err
 	}
@@ -29,13 +36,13 @@ func OpenReadOnly(path string, opts ...Option) (s *Store, err error) {
 }
 
 // openCatalogReadOnly opens a catalog for reading beside a run that writes. catalog is its path when it does not lie in the
-// store, else "".
-func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
+// store, else "". alone, where set, tells that nobody can write to the catalog for as long as the connection is needed.
+func openCatalogReadOnly(path, catalog string, alone func(catalog string) bool) (*sqlite.Conn, error) {
 	place, err := findCatalog(path, catalog)
 	if err != nil {
 		return nil, err
 	}
-	query, err := readOnlyMode(place.path)
+	query, err := readOnlyMode(place.path, alone)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
 	}
@@ -58,12 +65,12 @@ func openCatalogReadOnly(path, catalog string) (*sqlite.Conn, error) {
 
 // readOnlyMode is how SQLite is to open a catalog that is only read. Beside a WAL it wants to make shared memory; where that
 // cannot be, the file alone is read, which is right only when there is no WAL.
-func readOnlyMode(catalog string) (string, error) {
+func readOnlyMode(catalog string, alone func(catalog string) bool) (string, error) {
 	err := unix.Access(filepath.Dir(catalog), unix.W_OK)
-	if err == nil {
+	if err == nil && (alone == nil || !alone(catalog)) {
 		return "mode=ro", nil
 	}
-	if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES) {
+	if err != nil && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES) {
 		return "", err
 	}
 	wal, err := os.Stat(catalog + "-wal")

@@ -49,7 +49,7 @@ type View struct {
 
 // RestorePoints lists the finished runs of the store at path, oldest first. catalog is the path of its catalog when that lies elsewhere.
 func RestorePoints(path, catalog string) (points []RestorePoint, err error) {
-	conn, err := openCatalogReadOnly(path, catalog)
+	conn, err := openCatalogReadOnly(path, catalog, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func RestorePoints(path, catalog string) (points []RestorePoint, err error) {
 // OpenView opens the restore point of a finished run in the store at path. catalog is the path of the catalog when it does
 // not lie in the store, else "". Nothing is written; a store on read-only media will do.
 func OpenView(path, catalog string, run int64) (*View, error) {
-	conn, err := openCatalogReadOnly(path, catalog)
+	conn, err := openCatalogReadOnly(path, catalog, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -117,6 +117,37 @@ func TestIncompleteRuns(t *testing.T) {
 	b.checkCatalog()
 }
 
+// TestFullDisk has a store on a btrfs without a byte left, where a write to mapped memory ends a program. What only reads works,
+// and what writes says why it does not.
+func TestFullDisk(t *testing.T) {
+	b := newJobBench(t, "")
+	disk := applytest.MountSized(t, applytest.Btrfs, 128<<20)
+	b.store = filepath.Join(disk, "store")
+	b.configure("")
+	b.begin("a", "b")
+	f, err := os.Create(filepath.Join(disk, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size, end := int64(64<<20), int64(0); size >= 4096; {
+		if unix.Fallocate(int(f.Fd()), 0, end, size) != nil {
+			size /= 2
+			continue
+		}
+		end += size
+	}
+	b.write("c")
+	for _, command := range []string{"list", "status"} {
+		b.refused(0, "r1", command)
+	}
+	b.refused(1, "the store's filesystem is full", "check")
+	b.refused(7, "KB are free", "run")
+	b.sh(": > " + f.Name() + "; sync -f " + disk)
+	b.silent("run")
+	b.equal()
+}
+
 // TestPlaces are places for a store that are refused or warned of. Nothing is written in any of them.
 func TestPlaces(t *testing.T) {
 	b := newJobBench(t, "")

@@ -183,9 +183,15 @@ func (a *app) eachJob(names []string, do func(config.Job) error) error {
 	}
 	var errs []error
 	for _, j := range jobs {
-		if err := do(j); err != nil {
+		if err := guarded(j, do); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", j.Name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// guarded does something for a job and survives a catalog whose disk is full.
+func guarded(j config.Job, do func(config.Job) error) (err error) {
+	defer job.GuardFaults(j.Store, &err)()
+	return do(j)
 }

@@ -82,6 +82,12 @@ func TestFullDisk(t *testing.T) {
 				free()
 				b.runAll()
 				b.manyChanges(2*i + 2)
+				if kind == Btrfs && leave > 0 {
+					// With room for some steps the catalog's shared memory may be what finds none (job.GuardFaults): right for a program,
+					// which ends, but this test would go on with a connection that cannot be closed.
+					b.runAll()
+					continue
+				}
 				b.noRoom(func() { free = fill(t, dir, leave) })
 				free()
 				b.runAll()

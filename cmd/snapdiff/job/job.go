@@ -95,6 +95,9 @@ func open(ctx context.Context, j config.Job) (source.Source, *apply.Store, error
 	if err := errors.Join(checkPlace(j, src), checkWritable(j.Store)); err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
+	if err := checkLeastRoom(j); err != nil {
+		return nil, nil, errors.Join(err, src.Close())
+	}
 	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())

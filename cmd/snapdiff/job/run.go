@@ -93,6 +93,7 @@ func (r *runner) close() error { return errors.Join(r.store.Close(), r.src.Close
 // Run brings the mirror up to date: it finishes a run that was cut off, then makes one of its own. It gives the reports of
 // all that it finished, also with an error.
 func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, err error) {
+	defer GuardFaults(j.Store, &err)()
 	r, err := newRunner(ctx, j, opts)
 	if err != nil {
 		return nil, roomError(err, j.Store)
