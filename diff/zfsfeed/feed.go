@@ -26,6 +26,10 @@ type Snapshots struct {
 // the base; if it is a diff.SignatureIndex, most of what did not change is not looked at. sent is read to its end unless there is an error.
 func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	o := &objects{data: map[uint64]*extents{}}
+	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, settled: s.Settled.Unix()}
+	if f.signed, _ = links.(diff.SignatureIndex); f.signed != nil {
+		o.known = f.asKnown
+	}
 	head, err := readStream(sent, o.note)
 	if err != nil {
 		return nil, fmt.Errorf("reading the changes that ZFS sent: %w", err)
@@ -34,8 +38,6 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 		return nil, fmt.Errorf("the stream leads from snapshot %d to %d, wanted are %d and %d", head.fromGUID, head.toGUID, s.BaseGUID, s.NextGUID)
 	}
 	o.sort()
-	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, settled: s.Settled.Unix()}
-	f.known, _ = links.(diff.SignatureIndex)
 	if err := f.trees(ctx, links); err != nil {
 		return nil, fmt.Errorf("finding names: %w", err)
 	}
@@ -55,7 +57,7 @@ type feed struct {
 	*objects
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
-	known              diff.SignatureIndex // nil: there is none
+	signed             diff.SignatureIndex // nil: there is none
 	settled            int64
 	buf                [2][]byte
 }
@@ -89,10 +91,7 @@ func (f *feed) candidates(ctx context.Context) (nums []uint64, err error) {
 		}
 		same := false
 		if !f.wrote(c.num) {
-			if same, err = f.asKnown(c); err == nil && !same {
-				same, err = f.unchanged(c)
-			}
-			if err != nil {
+			if same, err = f.unchanged(c); err != nil {
 				return nil, err
 			}
 		}
@@ -100,18 +99,23 @@ func (f *feed) candidates(ctx context.Context) (nums []uint64, err error) {
 			nums = append(nums, c.num)
 		}
 	}
+	for num := range f.data {
+		if _, ok := f.find(num); !ok { // an object of ZFS's own, or one whose records came in another order
+			nums = append(nums, num)
+		}
+	}
 	return nums, nil
 }
 
 // asKnown tells that an object has the signature that the base's inode of its number had, and no range that may differ.
 func (f *feed) asKnown(c candidate) (bool, error) {
-	if f.known == nil || c.sig == 0 || c.ctim >= f.settled {
+	if c.sig == 0 || c.ctim >= f.settled {
 		return false, nil
 	}
-	if ranges, _ := f.ranges(c.num, int64(c.size), int64(c.size)); len(ranges) > 0 {
+	if ranges, _ := f.rangesOf(c, int64(c.size), int64(c.size)); len(ranges) > 0 {
 		return false, nil
 	}
-	sig, err := f.known.Signature(c.num)
+	sig, err := f.signed.Signature(c.num)
 	return sig == c.sig, err
 }
 

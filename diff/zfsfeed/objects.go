@@ -23,6 +23,9 @@ const (
 type objects struct {
 	all  []candidate // ascending when sorted
 	data map[uint64]*extents
+	// known, if set, tells that an object is as it was. It is asked as soon as the next object comes, so that the many that did
+	// not change take no memory.
+	known func(candidate) (bool, error)
 }
 
 // candidate is an object with an OBJECT record.
@@ -42,6 +45,9 @@ type extents struct{ written, freed []diff.Range }
 func (o *objects) note(r *record) error {
 	switch r.kind {
 	case object:
+		if err := o.dropKnown(); err != nil {
+			return err
+		}
 		if (r.objType == typeFile || r.objType == typeDirectory) && (r.bonus == typeSystemAttrs || r.bonus == typeZnode) {
 			c := candidate{num: r.object, tail: noTail, dir: r.objType == typeDirectory}
 			if r.bonus == typeSystemAttrs && !c.dir {
@@ -61,6 +67,20 @@ func (o *objects) note(r *record) error {
 		x.freed = addRange(x.freed, r.off, r.len)
 	}
 	return nil // objects that were freed are found by their names; a spill block's object has its own OBJECT record
+}
+
+// dropKnown takes out the last candidate if it is as it was. If anything of it comes later all the same, data has it again.
+func (o *objects) dropKnown() error {
+	n := len(o.all) - 1
+	if o.known == nil || n < 0 || o.wrote(o.all[n].num) {
+		return nil
+	}
+	known, err := o.known(o.all[n])
+	if known {
+		delete(o.data, o.all[n].num)
+		o.all = o.all[:n]
+	}
+	return err
 }
 
 // wrote tells whether anything was written to an object.
@@ -104,12 +124,17 @@ func (o *objects) find(num uint64) (candidate, bool) {
 
 // ranges are the parts of a file that may differ, ascending, cut to its new size; written tells whether any of it was written.
 func (o *objects) ranges(num uint64, baseSize, size int64) (list []diff.Range, written bool) {
+	c, _ := o.find(num)
+	return o.rangesOf(c, baseSize, size)
+}
+
+func (o *objects) rangesOf(c candidate, baseSize, size int64) (list []diff.Range, written bool) {
 	list = []diff.Range{} // nil would mean: not known
-	if x := o.data[num]; x != nil {
+	if x := o.data[c.num]; x != nil {
 		list = append(append(list, x.written...), x.freed...)
 		written = len(x.written) > 0
 	}
-	if c, _ := o.find(num); c.tail < uint64(size) {
+	if c.tail < uint64(size) {
 		list = append(list, diff.Range{Off: int64(c.tail), Len: size - int64(c.tail)})
 	}
 	if baseSize < size {

@@ -307,3 +307,29 @@ func FuzzStream(f *testing.F) {
 		}
 	})
 }
+
+// TestKnownObjects: what is known takes no room, and comes back when something of it is told later.
+func TestKnownObjects(t *testing.T) {
+	o := &objects{data: map[uint64]*extents{}, known: func(c candidate) (bool, error) { return c.num%2 == 0, nil }}
+	for num := uint64(1); num <= 6; num++ {
+		must(t, o.note(&record{kind: object, object: num, objType: typeFile, bonus: typeSystemAttrs}))
+		must(t, o.note(&record{kind: free, object: num, off: 512, len: 1024}))
+		must(t, o.note(&record{kind: free, object: num, off: 512, len: ^uint64(0)}))
+		if num == 4 {
+			must(t, o.note(&record{kind: write, object: num, off: 0, len: 512}))
+		}
+	}
+	must(t, o.note(&record{kind: free, object: 2, off: 0, len: 512}))
+	must(t, o.note(&record{kind: object, object: 7, objType: typeFile, bonus: typeSystemAttrs}))
+	o.sort()
+	var nums []uint64
+	for _, c := range o.all {
+		nums = append(nums, c.num)
+	}
+	if want := []uint64{1, 3, 4, 5, 7}; !slices.Equal(nums, want) {
+		t.Errorf("candidates %v, want %v", nums, want)
+	}
+	if o.data[2] == nil || o.data[6] != nil {
+		t.Errorf("what came late is forgotten, or what is known is not: %v", o.data)
+	}
+}
