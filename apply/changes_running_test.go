@@ -106,3 +106,32 @@ func firstOther(want, got string) string {
 	}
 	return fmt.Sprintf("%d lines, want %d: %.300q", len(g), len(w), got)
 }
+
+// What was erased is said by nobody, and all else is said as before.
+func TestErasedIsNotSaid(t *testing.T) {
+	k := newKeeper(t, Ext4)
+	Apply(t, k.source, Mkdir("d"), Create("d/secret", 100, 1), Create("d/plain", 100, 2), Mkdir("d/sub"), Create("d/sub/secret", 5, 5), Create("two", 9, 3), Link("two", "d/two"))
+	k.run(never)
+	Apply(t, k.source, Rename("d", "e"), Remove("e/secret"), RemoveAll("e/sub"), Remove("e/two"), Append("e/plain", 5, 3))
+	k.run(never)
+	store, err := apply.Open(k.store)
+	k.must(err)
+	for _, path := range []string{"d/secret", "d/sub", "d/two"} {
+		_, err := store.Erase(context.Background(), path, false, apply.Options{})
+		k.must(err)
+	}
+	k.must(store.Close())
+	answers := k.answers()
+	if strings.Contains(answers, "secret") || strings.Contains(answers, "d/two") {
+		t.Errorf("erased and said:\n%s", answers)
+	}
+	c, err := apply.Compare(context.Background(), k.store, "", 1, 2)
+	k.must(err)
+	defer c.Close()
+	var got []string
+	k.must(c.Changes(func(c apply.Change) error { got = append(got, string(c.Kind)+" "+c.Path); return nil }))
+	k.must(c.Deleted(context.Background(), func(path string) error { got = append(got, "gone "+path); return nil }))
+	if s := strings.Join(got, ", "); s != "M , R e, M e/plain, gone d/plain, gone d" {
+		t.Errorf("said: %s", s)
+	}
+}
