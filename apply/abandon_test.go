@@ -44,7 +44,8 @@ func cutAfter(steps int, count *int) apply.Options {
 func TestAbandonAtEveryStep(t *testing.T) {
 	applytest.NeedRoot(t)
 	volume := applytest.Mount(t, applytest.Btrfs)
-	for i, k := 1, 1; ; i, k = i+8, k+3 {
+	for i, k := 1, 1; ; i, k = i+7, k+3 {
+		apply.SetSmallPlan(t, i%2*1000)
 		r := newRig(t, applytest.Subvolume(t, filepath.Join(volume, fmt.Sprintf("src%d", i))), applytest.Ext4)
 		sh(t, r.source, strings.Replace(beginning, "seq 300", "seq 8", 1))
 		r.mustRun(`true`)
@@ -174,4 +175,34 @@ func TestAbandonRandomRounds(t *testing.T) {
 		r.judge()
 	}
 	r.judgeRuns(points)
+}
+
+// A run of which only the commit is missing is committed, also when its snapshot is gone and the store has a link index.
+func TestCommitWithoutTheSnapshot(t *testing.T) {
+	apply.SetSmallPlan(t, 0)
+	k := newKeeper(t, applytest.Ext4)
+	applytest.Apply(t, k.source, applytest.Create("a", 10, 1))
+	k.run(never)
+	applytest.Apply(t, k.source, applytest.Create("b", 10, 1), applytest.Append("a", 10, 2))
+	next := k.take()
+	_, err := k.attempt(next, func(step string) error {
+		if step == "commit" {
+			return errKilled
+		}
+		return nil
+	})
+	if !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	s, err := apply.Open(k.store)
+	k.must(err)
+	defer s.Close()
+	_, cut, err := s.Last()
+	k.must(err)
+	k.must(s.Abandon(context.Background(), *cut, apply.Options{}))
+	last, cut, err := s.Last()
+	if err != nil || cut != nil || last.Mark.ID != next.ID {
+		t.Errorf("the last run is %+v, unfinished %+v, %v", last, cut, err)
+	}
+	applytest.Judge(t, next.Path, filepath.Join(k.store, "tree"))
 }

@@ -100,6 +100,7 @@ func TestAlteredMirrorAndCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	for after := 0; ; after++ {
+		apply.SetSmallPlan(t, after%2*1000)
 		sh(t, r.source, `echo more >> d/a; echo more >> d/b; mv d/e e; mv keep moved; rm d/b; echo new > e/new`)
 		sh(t, filepath.Join(r.store, "tree"), `rm -r keep d/a d/e`)
 		n := 0

@@ -251,6 +251,7 @@ func TestCutAtEveryStep(t *testing.T) {
 	applytest.NeedRoot(t)
 	volume := applytest.Mount(t, applytest.Btrfs)
 	for i := 0; ; i += 3 {
+		apply.SetSmallPlan(t, i%2*1000) // with every mark, and with as few as can be
 		r := newRig(t, applytest.Subvolume(t, filepath.Join(volume, fmt.Sprintf("src%d", i))), applytest.Ext4)
 		sh(t, r.source, strings.Replace(beginning, "seq 300", "seq 8", 1))
 		if err := r.run(apply.Options{}); err != nil {

@@ -177,6 +177,7 @@ func stat(t testing.TB, path string) (st unix.Stat_t) {
 // TestKilledRuns kills the first copy and the run with all scenarios again and again, each time a few steps later, so that
 // every phase is cut in many places and its beginning done over many times.
 func TestKilledRuns(t *testing.T) {
+	apply.SetSmallPlan(t, 0) // every phase is marked
 	const stride = 23
 	later := func(i int) int { return 1 + i*stride }
 	k := newKeeper(t, Ext4)

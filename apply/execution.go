@@ -44,6 +44,7 @@ type execution struct {
 	resumed  bool               // an earlier attempt may have begun what this one does
 	stands   map[string]bool    // paths of nested subvolumes' placeholders
 	exchange bool               // see put
+	unmarked bool               // Attach has ended and is not marked, see smallPlan
 
 	mending sync.Mutex
 	mu      sync.Mutex // guards what follows, and the catalog while workers are on

@@ -176,12 +176,16 @@ func (s *Store) commitLinks(p *plan, next *beneath.Root) error {
 	return nil
 }
 
-// commitSignature renews the signature of a changed inode. One that cannot be looked at loses it.
+// commitSignature renews the signature of a changed inode. One that cannot be looked at loses it: next is nil when a run is
+// committed whose snapshot is gone.
 func (s *Store) commitSignature(in *diff.Inode, next *beneath.Root) error {
 	if in.Attr.IsDir() {
 		return nil
 	}
 	var sig uint64
+	if next == nil {
+		return s.exec(`UPDATE links SET sig = NULL WHERE ino = ?`, int64(in.Key.Ino))
+	}
 	if st, err := next.Lstat(in.Paths[0]); err == nil && st.Ino == in.Key.Ino {
 		sig = diff.Signature(&st, in.Key.Gen)
 	}

@@ -139,7 +139,7 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opt
 }
 
 // goOn does the phases that follow the state. Each is closed by a sync of the mirror's filesystem and then a durable
-// mark; each can be done again from its beginning.
+// mark (small runs have one for the last two); each can be done again from its beginning.
 func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, p *plan, next *beneath.Root, opts Options) (*Result, error) {
 	x, err := newExecution(ctx, s, id, p, next, opts)
 	if err != nil {
@@ -153,7 +153,15 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 		return nil, err
 	}
 	warnings := x.allWarnings()
-	if err := s.transaction("commit the run", func() error { return s.commit(id, p, next, x.problems, warnings) }); err != nil {
+	err = s.transaction("commit the run", func() error {
+		if x.unmarked {
+			if err := s.replacePending(p, x.problems); err != nil {
+				return err
+			}
+		}
+		return s.commit(id, p, next, x.problems, warnings)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return s.result(id, p, warnings)
@@ -169,38 +177,70 @@ func (s *Store) result(id int64, p *plan, warnings []string) (*Result, error) {
 	return &Result{Run: id, Counts: p.counts(), Incomplete: problems, Warnings: warnings, Altered: altered}, err
 }
 
+// smallPlan is how many inodes a plan may have to be attached, finished and committed with one sync and one mark, the commit. After a
+// cut all of it is done again. Disks take 10 to 100 ms for each sync, and for each mark.
+var smallPlan = 50_000
+
 // phases goes on from a state to the end of Finish.
 func (x *execution) phases(state string) error {
 	for _, ph := range []struct {
 		from, to string
-		do       func() error
-		note     func() error // within the transaction of the mark
+		do, mark func() error
 	}{
-		{Recorded, Detached, x.detach, nil},
-		{Detached, Attached, x.attach, x.notePending},
-		{Attached, Finished, x.finish, nil},
+		{Recorded, Detached, x.detach, func() error { return x.mark(Detached, nil) }},
+		{Detached, Attached, x.attach, x.markAttached},
+		{Attached, Finished, x.finish, x.markFinished},
 	} {
 		if state != ph.from {
 			continue
 		}
-		if err := ph.do(); err != nil {
-			return fmt.Errorf("run r%d, %s: %w", x.run, ph.to, err)
+		err := ph.do()
+		if err == nil {
+			err = ph.mark()
 		}
-		if err := x.mark(ph.to, ph.note); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("run r%d, %s: %w", x.run, ph.to, err)
 		}
 		state = ph.to
 	}
 	return nil
 }
 
-// mark makes a phase durable.
-func (x *execution) mark(state string, note func() error) error {
+// markAttached ends Attach, which has to be marked when there is much to lose by a cut, or something to note.
+func (x *execution) markAttached() error {
+	lost, err := x.lostHistory()
+	if err != nil {
+		return err
+	}
+	if x.unmarked = len(x.plan.Inodes) <= smallPlan && len(lost)+len(x.problems) == 0; x.unmarked {
+		return nil
+	}
+	return x.mark(Attached, func() error { return x.notePending(lost) })
+}
+
+// markFinished ends Finish. Where Attach was not marked the commit, which is next, marks both.
+func (x *execution) markFinished() error {
+	if x.unmarked {
+		return x.sync()
+	}
+	return x.mark(Finished, nil)
+}
+
+// sync writes the mirror to its disk.
+func (x *execution) sync() error {
 	if err := x.at("sync"); err != nil {
 		return err
 	}
 	if err := x.s.tree.SyncFS(); err != nil {
 		return fmt.Errorf("writing the mirror to its disk: %w", err)
+	}
+	return nil
+}
+
+// mark makes a phase durable. note, which may be nil, is within the transaction.
+func (x *execution) mark(state string, note func() error) error {
+	if err := x.sync(); err != nil {
+		return err
 	}
 	if err := x.at("mark"); err != nil {
 		return err
@@ -216,11 +256,8 @@ func (x *execution) mark(state string, note func() error) error {
 }
 
 // notePending keeps what could not be copied, for the case that this attempt is cut off before its commit.
-func (x *execution) notePending() error {
-	lost, err := x.lostHistory()
-	if err != nil {
-		return err
-	}
+// lost: see lostHistory.
+func (x *execution) notePending(lost []int64) error {
 	for _, id := range lost {
 		if err := x.s.noContent(id, x.run); err != nil {
 			return err
