@@ -140,7 +140,7 @@ func TestViewsInTheMiddleOfRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.add()
-	stride := 13
+	stride := 19
 	if Soak() {
 		stride = 1
 	}
