@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,16 +53,19 @@ func newDisk(work, name, kind string, files int) (*disk, error) {
 	if mkfs == nil {
 		return nil, fmt.Errorf("no filesystem %q: ext4, xfs or btrfs", kind)
 	}
-	if err := command(append(mkfs, d.image)...); err != nil {
-		return nil, err
-	}
 	// Direct: as with a disk, several reads are under way at once, and nothing is cached twice.
-	out, err := exec.Command("losetup", "--find", "--show", "--direct-io=on", "--sector-size", "4096", d.image).Output()
+	out, err := exec.Command("losetup", "--find", "--show", "--direct-io=on", d.image).Output()
 	if err != nil {
-		return d, fmt.Errorf("losetup %s: %w", d.image, err)
+		return nil, fmt.Errorf("losetup %s: %w", d.image, err)
 	}
 	d.device = strings.TrimSpace(string(out))
-	return d, command("mount", "-o", "noatime", d.device, d.mount)
+	if err = command(append(mkfs, d.device)...); err == nil {
+		err = command("mount", "-o", "noatime", d.device, d.mount)
+	}
+	if err != nil {
+		return nil, errors.Join(err, command("losetup", "--detach", d.device))
+	}
+	return d, nil
 }
 
 // remove unmounts and deletes it.
