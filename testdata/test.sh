@@ -17,12 +17,15 @@ if [ "$(id -u)" != 0 ]; then
 	allow+=(-allow "needs root")
 fi
 . testdata/workdir.sh # work: a folder of this run's own; everything in it is unmounted, detached and removed at the end
+# One seed for the host and the test machine: what a test skips here under a name that the seed chose must pass there.
+export SNAPDIFF_SEED=${SNAPDIFF_SEED:-$((SRANDOM % 1000000000))}
 export TMPDIR=$work/tmp GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 mkdir "$TMPDIR"
 results=$work/results
 mkdir "$results"
 
 testdata/need-tools.sh
+say "seed: SNAPDIFF_SEED=$SNAPDIFF_SEED"
 say "gofmt, vet, build without cgo"
 unformatted=$(gofmt -l $(git ls-files '*.go'))
 [ -z "$unformatted" ] || die "gofmt would change:" "$unformatted"

@@ -39,7 +39,11 @@ func (s *Source) Remove(ctx context.Context, uuid string) error {
 	}
 	// The name finds it, and its identity is asked for once more.
 	if err := change(ctx, "lvremove", "-q", "-y", "-S", "lv_uuid="+uuid, v.Path()); err != nil {
-		return err
+		// What was known of it may be some moments old: somebody else may have removed it meanwhile.
+		all, again := s.now(ctx)
+		if _, there := byUUID(all, uuid); again != nil || there {
+			return err
+		}
 	}
 	s.seen.forget(uuid)
 	return nil
