@@ -8,7 +8,7 @@ import (
 )
 
 // ZFSPool makes a pool in a file for the duration of the test and gives its name. Its datasets are mounted below dir, the
-// pool's own one is not. zpool create takes the options. It calls NeedZFS.
+// pool's own one is not; nothing waits for the disk. zpool create takes the options. It calls NeedZFS.
 func ZFSPool(t testing.TB, options ...string) (pool, dir string) {
 	t.Helper()
 	NeedZFS(t)
@@ -21,7 +21,7 @@ func ZFSPool(t testing.TB, options ...string) (pool, dir string) {
 		t.Fatal(err)
 	}
 	pool, dir = fmt.Sprintf("snapdiff%d", os.Getpid()), filepath.Join(base, "pool")
-	args := append([]string{"create", "-O", "canmount=off", "-O", "acltype=posix", "-m", dir}, options...)
+	args := append([]string{"create", "-O", "canmount=off", "-O", "acltype=posix", "-O", "sync=disabled", "-m", dir}, options...)
 	command(t, "zpool", append(args, pool, image)...)
 	t.Cleanup(func() { command(t, "zpool", "destroy", "-f", pool) })
 	return pool, dir
