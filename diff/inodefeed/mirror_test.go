@@ -50,7 +50,9 @@ func (m *mirror) run() *diff.ChangeSet {
 		blocks = changed(m, m.base, next)
 		set, err = Diff(m.Context(), m.base.Side, next.Side, blocks, index(m, m.base), diff.Options{})
 		must(m, err)
-		result, err = store.Apply(m.Context(), apply.Run{Changes: set, Base: m.base.Root, Next: next.Root, Mark: mark, How: "native"}, apply.Options{})
+		applied := *set
+		applied.Inodes = set.Inodes.Clone() // Apply uses them up
+		result, err = store.Apply(m.Context(), apply.Run{Changes: &applied, Base: m.base.Root, Next: next.Root, Mark: mark, How: "native"}, apply.Options{})
 	}
 	must(m, err)
 	for _, p := range result.Incomplete {
