@@ -142,8 +142,29 @@ func (d *demoStage) secondDay() error {
 	if err := d.snapdiff("run", "--verbose"); err != nil {
 		return err
 	}
+	fmt.Fprint(d.stdout, "\nWhat changed:\n")
+	if err := d.beginning(12, "diff"); err != nil {
+		return err
+	}
 	fmt.Fprint(d.stdout, "\nThe restore points:\n")
 	return d.snapdiff("list")
+}
+
+// beginning runs a command line of our own and shows so many of the lines that it prints.
+func (d *demoStage) beginning(lines int, args ...string) error {
+	var out strings.Builder
+	stdout, stderr := d.stdout, d.stderr
+	d.stdout, d.stderr = &out, &out
+	err := d.snapdiff(args...)
+	d.stdout, d.stderr = stdout, stderr
+	all := strings.SplitAfter(strings.TrimSuffix(out.String(), "\n"), "\n")
+	rest := max(0, len(all)-lines-1) // the first is the command line
+	fmt.Fprint(d.stdout, strings.Join(all[:len(all)-rest], ""))
+	if rest > 0 {
+		fmt.Fprintf(d.stdout, "... and %d more", rest)
+	}
+	fmt.Fprintln(d.stdout)
+	return err
 }
 
 // restore brings back what the second day deleted.

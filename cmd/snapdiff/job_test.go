@@ -200,7 +200,7 @@ func TestSecondRunLeaves(t *testing.T) {
 func TestDemo(t *testing.T) {
 	applytest.NeedRoot(t)
 	var out bytes.Buffer
-	if status := execute([]string{"demo"}, &out, &out); status != 0 || !strings.Contains(out.String(), "no difference") {
+	if status := execute([]string{"demo"}, &out, &out); status != 0 || !strings.Contains(out.String(), "no difference") || !strings.Contains(out.String(), "R user03/ -> user03-moved-to-another-name/") {
 		t.Errorf("status %d:\n%s", status, out.String())
 	}
 	left, err := filepath.Glob(filepath.Join(os.TempDir(), "snapdiff-demo-*"))
