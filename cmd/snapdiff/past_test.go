@@ -223,3 +223,26 @@ func TestEraseCommand(t *testing.T) {
 		t.Errorf("it was restored: %v", err)
 	}
 }
+
+// TestUmountAll ends every mount, in a mount namespace of its own: it must not end those of tests that run beside it.
+func TestUmountAll(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	dir := t.TempDir()
+	script := `set -e; cd "$1"; mkdir one two
+		"$2" --config "$3" mount r1 one; "$2" --config "$3" mount --all two
+		test "$(cat one/a)" = a; test "$(cat two/latest/a)" = a
+		"$2" --config "$3" umount --all
+		! grep -q "fuse.snapdiff" /proc/self/mounts; rmdir one two; echo all gone`
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "-m", "--propagation", "private", "bash", "-c", script, "umount", dir, program, b.config)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "all gone\n") {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
