@@ -85,18 +85,18 @@ func locate(name string) (*Source, error) {
 	switch {
 	case !ok:
 		return nil, advise("is the volume mounted? name the directory at which it is", "%s: %w: it is no mount point", name, ErrNotVolume)
-	case m.root != "/":
-		return nil, advise("name the place where all of it is mounted", "%s: %w: it shows only a part (%s) of its filesystem", name, ErrNotVolume, m.root)
+	case m.Root != "/":
+		return nil, advise("name the place where all of it is mounted", "%s: %w: it shows only a part (%s) of its filesystem", name, ErrNotVolume, m.Root)
 	}
-	id, err := sysfs(m.dev, "dm/uuid")
+	id, err := sysfs(numberOf(m), "dm/uuid")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	uuid := fromDMUUID(id)
 	if uuid == "" {
-		return nil, fmt.Errorf("%s: %w: its device %d:%d is none of LVM's", name, ErrNotVolume, unix.Major(m.dev), unix.Minor(m.dev))
+		return nil, fmt.Errorf("%s: %w: its device %d:%d is none of LVM's", name, ErrNotVolume, m.Major, m.Minor)
 	}
-	dm, err := sysfs(m.dev, "dm/name")
+	dm, err := sysfs(numberOf(m), "dm/name")
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -129,11 +129,11 @@ func At(ctx context.Context, path string) (Dataset, error) {
 	}
 	for _, m := range mounts {
 		var top unix.Stat_t
-		if m.device != unix.Mkdev(unix.Major(st.Dev), unix.Minor(st.Dev)) || unix.Stat(m.dir, &top) != nil {
+		if uint32(m.Major) != unix.Major(st.Dev) || uint32(m.Minor) != unix.Minor(st.Dev) || unix.Stat(m.Mountpoint, &top) != nil {
 			continue
 		}
-		if top.Dev == st.Dev && top.Ino == st.Ino && !strings.Contains(m.name, "@") {
-			d, err := Lookup(ctx, m.name)
+		if top.Dev == st.Dev && top.Ino == st.Ino && !strings.Contains(m.Source, "@") {
+			d, err := Lookup(ctx, m.Source)
 			d.Dir = path
 			return d, err
 		}
@@ -150,7 +150,7 @@ func (d Dataset) Children() ([]string, error) {
 	}
 	var below []string
 	for _, m := range mounts {
-		if rel, ok := strings.CutPrefix(m.dir, strings.TrimSuffix(d.Dir, "/")+"/"); ok && !strings.Contains(m.name, "@") {
+		if rel, ok := strings.CutPrefix(m.Mountpoint, strings.TrimSuffix(d.Dir, "/")+"/"); ok && !strings.Contains(m.Source, "@") {
 			below = append(below, rel)
 		}
 	}
@@ -182,60 +182,18 @@ func (d Dataset) CheckKey(ctx context.Context) error {
 	return err
 }
 
-// mounted is one line of mountinfo.
-type mounted struct {
-	name, dir string // as the kernel names it, and where
-	device    uint64
-}
-
 // mountOf gives the directory where a dataset is mounted, "" for none. Where it is in several it does not matter which.
 func mountOf(name string) (string, error) {
 	mounts, err := zfsMounts()
 	for _, m := range mounts {
-		if m.name == name {
-			return m.dir, err
+		if m.Source == name {
+			return m.Mountpoint, err
 		}
 	}
 	return "", err
 }
 
-// zfsMounts reads the zfs lines of /proc/self/mountinfo (proc_pid_mountinfo(5)) that show the top of a filesystem: ID, parent,
-// major:minor, root, mount point, options, optional fields, "-", type, source.
-func zfsMounts() ([]mounted, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	var all []mounted
-	for line := range strings.Lines(string(text)) {
-		before, after, _ := strings.Cut(line, " - ")
-		left, right := strings.Fields(before), strings.Fields(after)
-		if len(left) < 5 || len(right) < 2 || right[0] != "zfs" || left[3] != "/" {
-			continue
-		}
-		major, minor, _ := strings.Cut(left[2], ":")
-		ma, err1 := strconv.ParseUint(major, 10, 32)
-		mi, err2 := strconv.ParseUint(minor, 10, 32)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, fmt.Errorf("reading mountinfo: %w", err)
-		}
-		all = append(all, mounted{unescape(right[1]), unescape(left[4]), unix.Mkdev(uint32(ma), uint32(mi))})
-	}
-	return all, nil
-}
-
-// unescape turns \NNN (three octal digits) into the byte.
-func unescape(s string) string {
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		out.WriteByte(s[i])
-	}
-	return out.String()
+// zfsMounts are the mounts that show the top of a ZFS filesystem; Source is the dataset.
+func zfsMounts() ([]*mountinfo.Info, error) {
+	return mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.FSType != "zfs" || m.Root != "/", false })
 }

@@ -170,7 +170,7 @@ func (c *checker) snapshots(src source.Source) {
 	if err != nil {
 		return
 	}
-	if to, err := mountOf(c.job.Snapshots); err == nil && from.disk() != to.disk() {
+	if to, err := mountOf(c.job.Snapshots); err == nil && diskOf(from) != diskOf(to) {
 		c.say(Missing, fmt.Sprintf("take snapshots out of [jobs.%s], or name a directory on the source's filesystem", c.job.Name),
 			"the place for snapshots %s is on another filesystem than the source", c.job.Snapshots)
 	}
@@ -178,7 +178,7 @@ func (c *checker) snapshots(src source.Source) {
 
 func mountPoint(path string) string {
 	if m, err := mountOf(path); err == nil {
-		return m.Point
+		return m.Mountpoint
 	}
 	return path
 }

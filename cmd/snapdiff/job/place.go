@@ -79,7 +79,7 @@ func sharedDisk(j config.Job, src source.Source) string {
 		return ""
 	}
 	to, err := mountOf(j.Store)
-	if err != nil || from.disk() != to.disk() {
+	if err != nil || diskOf(from) != diskOf(to) {
 		return ""
 	}
 	return fmt.Sprintf("the store %s is on the same filesystem (%s) as the source %s: what destroys one destroys both", j.Store, to.Source, j.Source)
@@ -142,7 +142,7 @@ func checkWritable(store string) error {
 	}
 	if errors.Is(err, unix.EROFS) {
 		if m, err := mountOf(at); err == nil {
-			at = m.Point
+			at = m.Mountpoint
 		}
 		return hint.With(fmt.Errorf("the store %s is on a filesystem that is mounted read-only", store), "mount -o remount,rw %s", at)
 	}
