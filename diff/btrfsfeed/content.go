@@ -1,13 +1,6 @@
 package btrfsfeed
 
 import (
-	"bytes"
-	"fmt"
-	"io"
-	"os"
-
-	"golang.org/x/sys/unix"
-
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
 )
@@ -18,7 +11,7 @@ type reader struct {
 	bound              uint64
 	grown              map[uint64]uint64 // see found
 	baseRoot, nextRoot *beneath.Root
-	baseBuf, nextBuf   []byte
+	buf                diff.Buffers
 }
 
 // content is a diff.Content. Extents that lie at the same place on the disk hold the same bytes. Others need not differ
@@ -41,42 +34,15 @@ func (r *reader) content(num uint64, b, n diff.Info, basePath, nextPath string) 
 
 // readEqual compares the bytes of both files in the ranges.
 func (r *reader) readEqual(basePath, nextPath string, ranges []diff.Range) (bool, error) {
-	bf, err := openFile(r.baseRoot, basePath)
+	file, err := diff.OpenTwins(r.baseRoot, r.nextRoot, basePath, nextPath)
 	if err != nil {
 		return false, err
 	}
-	defer bf.Close()
-	nf, err := openFile(r.nextRoot, nextPath)
-	if err != nil {
-		return false, err
-	}
-	defer nf.Close()
-	const piece = 256 << 10
-	if r.baseBuf == nil {
-		r.baseBuf, r.nextBuf = make([]byte, piece), make([]byte, piece)
-	}
+	defer file.Close()
 	for _, g := range ranges {
-		for off := g.Off; off < g.Off+g.Len; off += piece {
-			n := min(piece, g.Off+g.Len-off)
-			b, x := r.baseBuf[:n], r.nextBuf[:n]
-			if _, err := io.ReadFull(io.NewSectionReader(bf, off, n), b); err != nil {
-				return false, fmt.Errorf("reading the base snapshot at byte %d: %w", off, err)
-			}
-			if _, err := io.ReadFull(io.NewSectionReader(nf, off, n), x); err != nil {
-				return false, fmt.Errorf("reading the new snapshot at byte %d: %w", off, err)
-			}
-			if !bytes.Equal(b, x) {
-				return false, nil
-			}
+		if same, err := file.Same(g.Off, g.Off+g.Len, &r.buf); err != nil || !same {
+			return false, err
 		}
 	}
 	return true, nil
-}
-
-func openFile(r *beneath.Root, path string) (*os.File, error) {
-	fd, err := r.Open(path, unix.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), path), nil
 }

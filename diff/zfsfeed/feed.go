@@ -59,7 +59,7 @@ type feed struct {
 	base, next         diff.Tree
 	signed             diff.SignatureIndex // nil: there is none
 	settled            int64
-	buf                [2][]byte
+	buf                diff.Buffers
 }
 
 // trees makes both trees. Directories that were written to are read; one that was not holds what it held (each change of a ZAP, as
