@@ -75,3 +75,20 @@ func TestExclude(t *testing.T) {
 	b.configure(`exclude = ["a/**/b"]`)
 	b.refused(2, "snapdiff.toml:4: [jobs.mail] exclude pattern", "run")
 }
+
+// A first copy that was begun, went on and was finished with different patterns in between is compared in full: part of it may
+// lack what the patterns now let in.
+func TestExcludeChangesDuringTheFirstCopy(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a", "b.tmp")
+	b.snapdiff(0, "init")
+	b.stopped()
+	b.configure(`exclude = ["*.tmp"]`)
+	b.stopped()
+	b.configure("")
+	if out := b.snapdiff(0, "run"); !strings.Contains(out, "exclude was changed in the configuration") {
+		t.Errorf("the full comparison is not said:\n%s", out)
+	}
+	b.equal()
+	b.silent("run")
+}

@@ -236,7 +236,7 @@ func (b *jobBench) stopped() {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	defer cancel()
 	_, err = job.Run(ctx, c.Jobs[0], job.Options{Say: func(format string, _ ...any) {
-		if strings.HasPrefix(format, "first run") || strings.HasPrefix(format, "changed") {
+		if strings.HasPrefix(format, "first run") || strings.HasPrefix(format, "changed") || strings.HasPrefix(format, "finishing") {
 			cancel()
 		}
 	}})

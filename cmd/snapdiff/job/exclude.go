@@ -42,3 +42,16 @@ func (r *runner) noteExclude() error {
 	}
 	return r.store.SetMeta(metaExclude, r.excludeText())
 }
+
+// mixedExclude stands for no list of patterns: an empty pattern is refused.
+const mixedExclude = "\n"
+
+// mixExclude is for a first copy that goes on with other patterns than it was begun with: no patterns are those of the whole
+// mirror then, and the next run compares in full.
+func (r *runner) mixExclude() error {
+	made, err := r.store.Meta(metaExclude)
+	if err != nil || made == r.excludeText() {
+		return err
+	}
+	return r.store.SetMeta(metaExclude, mixedExclude)
+}

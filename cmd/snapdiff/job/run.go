@@ -150,6 +150,9 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 	defer next.Close()
 	var result *apply.Result
 	if cut.State == apply.Copying {
+		if err := r.mixExclude(); err != nil {
+			return nil, err
+		}
 		result, err = r.firstCopy(ctx, next)
 	} else {
 		result, err = r.store.Resume(ctx, *cut, next.Root, apply.Options{})
