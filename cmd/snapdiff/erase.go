@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +25,9 @@ type eraseOptions struct {
 func newEraseCommand(a *app) *cobra.Command {
 	var o eraseOptions
 	cmd := &cobra.Command{
-		Use:   "erase PATH",
-		Short: "Remove a path from all restore points, for good",
+		Use:         "erase PATH",
+		Annotations: changing("the same command again finishes what was begun"),
+		Short:       "Remove a path from all restore points, for good",
 		Long: `Removes PATH and all below it from every restore point, with contents and attributes, as a legal request may want it. It says
 what goes and asks first. The mirror follows the source: what the newest restore point still has must be deleted in the
 source first, and a run made. A file that also has a name elsewhere, or was moved, stays under its other names: erase these too.`,
@@ -63,7 +65,7 @@ func (a *app) erase(cmd *cobra.Command, o eraseOptions, path string) (err error)
 		return err
 	}
 	if !o.yes && err == nil {
-		if err := confirm(cmd.InOrStdin(), cmd.OutOrStdout()); err != nil {
+		if err := confirm(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout()); err != nil {
 			return err
 		}
 	}
@@ -86,13 +88,23 @@ func (a *app) reportErased(w io.Writer, j config.Job, path string, e apply.Erase
 }
 
 // confirm asks.
-func confirm(in io.Reader, out io.Writer) error {
+func confirm(ctx context.Context, in io.Reader, out io.Writer) error {
 	if _, err := fmt.Fprint(out, `This cannot be undone. Type "yes" to go on: `); err != nil {
 		return err
 	}
-	line, _ := bufio.NewReader(in).ReadString('\n')
-	if strings.TrimSpace(line) != "yes" {
-		return errors.New("nothing was erased")
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(in).ReadString('\n')
+		answer <- line
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(out)
+		return ctx.Err()
+	case line := <-answer:
+		if strings.TrimSpace(line) != "yes" {
+			return errors.New("nothing was erased")
+		}
+		return nil
 	}
-	return nil
 }

@@ -34,7 +34,7 @@ var exits = []exit{
 	{5, "held: more files would be deleted than max_deleted allows", is[*job.TooManyDeleted]},
 	{6, "verify found differences", is[*job.Differs]},
 	{7, "no room on the store's filesystem", is[*job.NoSpace]},
-	{130, "stopped by a signal", func(err error) bool { return errors.Is(err, context.Canceled) }},
+	{statusStopped, "stopped by SIGINT (129: by SIGHUP, 143: by SIGTERM)", func(err error) bool { return errors.Is(err, context.Canceled) }},
 	{1, "failed", func(error) bool { return true }},
 }
 
@@ -49,6 +49,9 @@ func isUsage(err error) bool {
 	var conf *config.Error
 	return errors.As(err, &usage) || errors.As(err, &conf)
 }
+
+// statusStopped is the exit status after SIGINT; as in shells that of another signal is 128 and its number.
+const statusStopped = 130
 
 // statusIncomplete is the exit status of a run that did all but some files.
 const statusIncomplete = 3

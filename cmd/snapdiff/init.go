@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -13,8 +13,9 @@ import (
 func newInitCommand(a *app) *cobra.Command {
 	var adopt bool
 	cmd := &cobra.Command{
-		Use:   "init [JOB...]",
-		Short: "Make the store of each job",
+		Use:         "init [JOB...]",
+		Annotations: changing("run snapdiff init again"),
+		Short:       "Make the store of each job",
 		Long: `Makes the store of each job: a directory for root alone that will hold the mirror, its history and the catalog.
 The source is remembered by its UUID. A directory that is not empty is refused, unless --adopt takes over the copy in it. A store
 that is there already stays as it is.`,
@@ -22,17 +23,17 @@ that is there already stays as it is.`,
 			return a.eachJob(args, func(j config.Job) error {
 				warnings, err := job.Init(cmd.Context(), j, job.InitOptions{Adopt: adopt})
 				if errors.Is(err, job.ErrIsStore) { // the others of a configuration may be new
-					_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s: the store in %s is there already\n", j.Name, j.Store)
-					return err
+					a.tell(cmd.ErrOrStderr(), slog.LevelInfo, j.Name, "", "the store in "+j.Store+" is there already")
+					return nil
 				}
 				if err != nil {
 					return err
 				}
 				for _, w := range warnings {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s: warning: %s\n", j.Name, w)
+					a.tell(cmd.ErrOrStderr(), slog.LevelWarn, j.Name, "", "warning: "+w)
 				}
-				_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s: store made in %s; now: snapdiff run %s\n", j.Name, j.Store, j.Name)
-				return err
+				a.tell(cmd.ErrOrStderr(), slog.LevelInfo, j.Name, "", "store made in "+j.Store+"; now: snapdiff run "+j.Name)
+				return nil
 			})
 		},
 	}

@@ -11,8 +11,9 @@ import (
 func newPruneCommand(a *app) *cobra.Command {
 	dry := false
 	cmd := &cobra.Command{
-		Use:   "prune [JOB...]",
-		Short: "Drop the restore points that keep does not keep",
+		Use:         "prune [JOB...]",
+		Annotations: changing("the next run or prune finishes what was begun"),
+		Short:       "Drop the restore points that keep does not keep",
 		Long: `Drops the restore points that no rule of the job's keep keeps, and says of each what became of it and why. Every run does the
 same at its end. The newest restore point is never dropped, nor is one that is mounted or read just now: it goes the next time.
 All jobs when none is named.`,

@@ -24,8 +24,9 @@ type restoreOptions struct {
 func newRestoreCommand(a *app) *cobra.Command {
 	var o restoreOptions
 	cmd := &cobra.Command{
-		Use:   "restore DATE PATH [TO] | DATE --files-from FILE [TO]",
-		Short: "Bring back a file or directory as it was",
+		Use:         "restore DATE PATH [TO] | DATE --files-from FILE [TO]",
+		Annotations: changing("what is there is complete, but directories may lack names; the same command with --overwrite does all of it"),
+		Short:       "Bring back a file or directory as it was",
 		Long: `Brings back the file or directory PATH, and all below it, as it was at DATE, with owner, mode, times, attributes, ACLs, hard links and holes.
 
 PATH is the path in the source, or relative to it. TO is the new name, or an existing directory that takes it in; the current

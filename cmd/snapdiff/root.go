@@ -1,20 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/cmd/snapdiff/logging"
 )
 
 // app is what all commands share.
@@ -23,6 +19,13 @@ type app struct {
 	json       bool
 	// aligned asks for tables with headings also where the output is no terminal.
 	aligned bool
+	// verbose: say also what is done.
+	verbose bool
+	// logTo and logFormat are the flags of the log; logger is nil until it is opened; logged: the command is one that is logged.
+	logTo, logFormat string
+	logger           *logging.Log
+	stderr           io.Writer
+	logged           bool
 	// started: the command line made sense and the command itself runs. Errors before that are usage errors.
 	started bool
 }
@@ -38,12 +41,14 @@ func newRootCommand(a *app) *cobra.Command {
 		Short:         "Keeps an exact mirror of a filesystem from the changes between its snapshots",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
-			a.started = true
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			a.started, a.logged, a.stderr = true, cmd.Annotations[isLogged] != "", cmd.ErrOrStderr()
 		},
 	}
 	root.PersistentFlags().StringVar(&a.configPath, "config", config.DefaultPath, "the configuration `FILE`")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
+	root.PersistentFlags().StringVar(&a.logTo, "log", "", "log what is done to `FILE`, \"journal\" or \"stderr\" (also [log] in the configuration)")
+	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "", "`FORMAT` of the log: text or json; alone it logs to stderr")
 	root.SetUsageTemplate(root.UsageTemplate() + exitTable())
 	root.AddCommand(a.commands()...)
 	root.AddCommand(a.pastCommands()...)
@@ -53,47 +58,34 @@ func newRootCommand(a *app) *cobra.Command {
 
 // execute runs a command line and gives the exit status.
 func execute(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := stopOnSignal()
 	defer stop()
 	a := &app{}
 	root := newRootCommand(a)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
+	cmd, err := root.ExecuteContextC(ctx)
+	status := 0
 	var m monitored
-	if errors.As(err, &m) {
-		return int(m.Level)
+	switch {
+	case errors.As(err, &m):
+		status = int(m.Level)
+	case err != nil:
+		status = a.failed(ctx, cmd, err)
 	}
-	if !a.started {
-		err = usageError{spelling(err)}
+	if a.logger != nil {
+		a.logger.Close() // what could not be written cannot be told to anybody
 	}
-	fmt.Fprintf(stderr, "snapdiff: %v\n", err)
-	if next := hint.Of(err); next != "" {
-		fmt.Fprintf(stderr, "  next: %s\n", next)
-	} else if !a.started {
-		fmt.Fprintln(stderr, "  next: see snapdiff --help")
-	} else if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		fmt.Fprintln(stderr, "  next: run snapdiff as root")
-	}
-	return statusOf(err)
-}
-
-// spelling makes cobra's proposal for a misspelt command, a paragraph of its own, what to do next.
-func spelling(err error) error {
-	text, proposal, found := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
-	if !found {
-		return err
-	}
-	return hint.With(errors.New(text), "did you mean %s?", strings.Join(strings.Fields(proposal), " or "))
+	return status
 }
 
 // jobs gives the named jobs of the configuration, all of them when none is named.
 func (a *app) jobs(names []string) ([]config.Job, error) {
 	c, err := config.Load(a.configPath)
+	if err == nil {
+		err = a.openLog(c.Log, a.stderr)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +96,20 @@ func (a *app) jobs(names []string) ([]config.Job, error) {
 	for _, name := range names {
 		job, ok := c.Job(name)
 		if !ok {
-			return nil, usageError{fmt.Errorf("no job %q in %s; it has: %s", name, c.Path, strings.Join(c.Names(), ", "))}
+			return nil, noJob(name, c)
 		}
 		jobs = append(jobs, job)
 	}
 	return jobs, nil
+}
+
+// noJob says that the configuration has no such job, and which one may have been meant.
+func noJob(name string, c *config.Config) error {
+	err := usageError{fmt.Errorf("no job %q in %s; it has: %s", name, c.Path, strings.Join(c.Names(), ", "))}
+	if near := config.Nearest(name, c.Names()); near != "" {
+		return hint.With(err, "did you mean %s?", near)
+	}
+	return err
 }
 
 // job gives the job that -j names; it may be left out where the configuration has only one.

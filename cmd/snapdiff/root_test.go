@@ -20,7 +20,7 @@ func TestExitStatuses(t *testing.T) {
 		stderr string
 	}{
 		{[]string{"version"}, 0, ""},
-		{[]string{"version", "x"}, 2, "see snapdiff --help"},
+		{[]string{"version", "x"}, 2, "see snapdiff version --help"},
 		{[]string{"--nonsense"}, 2, "unknown flag"},
 		{[]string{"nonsense"}, 2, "unknown command"},
 		{[]string{"rnu"}, 2, "next: did you mean run?"},

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -17,15 +19,16 @@ import (
 
 // runFlags are the flags of run.
 type runFlags struct {
-	verbose, dryRun, progress, newSource, full bool
-	approve, snapshot                          string
+	dryRun, progress, newSource, full bool
+	approve, snapshot                 string
 }
 
 func newRunCommand(a *app) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run [JOB...]",
-		Short: "Bring the mirror of each job up to date",
+		Use:         "run [JOB...]",
+		Annotations: changing("the next run finishes what was begun"),
+		Short:       "Bring the mirror of each job up to date",
 		Long: `Takes a snapshot of the source, asks the filesystem what changed since the last run and applies just that to the
 mirror. Silent when all is well, for cron. A run that was cut off is finished first. All jobs when none is named; one
 that fails does not keep the others from running, and the exit status is that of the first failure, or 3 when nothing
@@ -48,14 +51,14 @@ worse happened than that files could not be copied.`,
 			}
 			return a.eachJob(args, func(j config.Job) error {
 				if f.dryRun {
-					return a.lookAtJob(cmd, j, opts, f.verbose)
+					return a.lookAtJob(cmd, j, opts)
 				}
 				return a.runJob(cmd, j, opts, f)
 			})
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say what is done")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say what is done")
 	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "show what would change, and change nothing")
 	flags.BoolVar(&f.progress, "progress", false, "show how far a first copy is (on a terminal this is the default)")
 	flags.StringVar(&f.approve, "approve", "", "let the run `ID` (r17) through that max_deleted holds, just as it was reported")
@@ -96,27 +99,19 @@ func (a *app) onlyJob(args []string) (config.Job, error) {
 	return jobs[0], nil
 }
 
-// sayer writes what is being done, where that is wanted.
-func sayer(w io.Writer, j config.Job, verbose bool) func(string, ...any) {
-	return func(format string, args ...any) {
-		if verbose {
-			fmt.Fprintf(w, "%s: %s\n", j.Name, fmt.Sprintf(format, args...))
-		}
-	}
-}
-
 // runJob runs one job and reports it.
 func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options, f runFlags) error {
 	stderr := cmd.ErrOrStderr()
-	opts.Say = sayer(stderr, j, f.verbose)
+	opts.Say = a.sayer(stderr, j)
 	if f.progress || output.IsTerminal(stderr) {
 		bar := &progressBar{w: stderr, job: j.Name}
 		opts.Progress = bar.show
 		defer bar.close()
 	}
+	a.note(slog.LevelInfo, j.Name, "", "run begins", "source", j.Source, "store", j.Store)
 	reports, err := job.Run(cmd.Context(), j, opts)
 	for _, r := range reports {
-		if err := a.reportRun(cmd.OutOrStdout(), stderr, r, f.verbose); err != nil {
+		if err := a.reportRun(cmd.OutOrStdout(), stderr, r); err != nil {
 			return err
 		}
 	}
@@ -129,20 +124,25 @@ func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options, f runFl
 }
 
 // reportRun says what one run did: everything in JSON, one line when verbose, otherwise only what is wrong.
-func (a *app) reportRun(stdout, stderr io.Writer, r *job.Report, verbose bool) error {
+func (a *app) reportRun(stdout, stderr io.Writer, r *job.Report) error {
+	warn := func(text string, attrs ...any) { a.tell(stderr, slog.LevelWarn, r.Job, r.Run, text, attrs...) }
+	if a.json {
+		warn = func(text string, attrs ...any) { a.note(slog.LevelWarn, r.Job, r.Run, text, attrs...) }
+	}
+	for _, p := range r.Incomplete {
+		warn("not copied: "+output.Name(p.Path.Path)+": "+p.Error, "path", p.Path.Path)
+	}
+	for _, w := range r.Warnings {
+		warn(w)
+	}
+	if r.How == "full" {
+		warn("compared in full: " + r.Reason)
+	}
+	a.noteReport(r)
 	if a.json {
 		return output.JSON(stdout, r)
 	}
-	for _, p := range r.Incomplete {
-		fmt.Fprintf(stderr, "%s: %s: not copied: %s: %s\n", r.Job, r.Run, output.Name(p.Path.Path), p.Error)
-	}
-	for _, w := range r.Warnings {
-		fmt.Fprintf(stderr, "%s: %s: %s\n", r.Job, r.Run, w)
-	}
-	if r.How == "full" {
-		fmt.Fprintf(stderr, "%s: %s: compared in full: %s\n", r.Job, r.Run, r.Reason)
-	}
-	if !verbose {
+	if !a.verbose {
 		return nil
 	}
 	_, err := fmt.Fprintln(stdout, r.Sentence())
@@ -150,9 +150,9 @@ func (a *app) reportRun(stdout, stderr io.Writer, r *job.Report, verbose bool) e
 }
 
 // lookAtJob shows what a run of one job would do.
-func (a *app) lookAtJob(cmd *cobra.Command, j config.Job, opts job.Options, verbose bool) error {
+func (a *app) lookAtJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	opts.Say = sayer(stderr, j, verbose)
+	opts.Say = a.sayer(stderr, j)
 	p, err := job.Look(cmd.Context(), j, opts)
 	if err != nil {
 		return err
@@ -175,7 +175,7 @@ func (a *app) lookAtJob(cmd *cobra.Command, j config.Job, opts job.Options, verb
 	return nil
 }
 
-// eachJob does something for each job. All are tried.
+// eachJob does something for each job. All are tried, unless a signal stops it.
 func (a *app) eachJob(names []string, do func(config.Job) error) error {
 	jobs, err := a.jobs(names)
 	if err != nil {
@@ -183,12 +183,28 @@ func (a *app) eachJob(names []string, do func(config.Job) error) error {
 	}
 	var errs []error
 	for _, j := range jobs {
-		if err := guarded(j, do); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", j.Name, err))
+		err := guarded(j, do)
+		if err != nil {
+			errs = append(errs, jobFailed{j.Name, err})
+		}
+		if errors.Is(err, context.Canceled) {
+			break
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// jobFailed is the error of one job of several.
+type jobFailed struct {
+	job string
+	error
+}
+
+// Error names the job.
+func (f jobFailed) Error() string { return f.job + ": " + f.error.Error() }
+
+// Unwrap gives the error itself.
+func (f jobFailed) Unwrap() error { return f.error }
 
 // guarded does something for a job and survives a catalog whose disk is full.
 func guarded(j config.Job, do func(config.Job) error) (err error) {

@@ -23,8 +23,9 @@ type tarOptions struct {
 func newTarCommand(a *app) *cobra.Command {
 	var o tarOptions
 	cmd := &cobra.Command{
-		Use:   "tar DATE [PATH]",
-		Short: "Write a tar archive of a restore point to standard output",
+		Use:         "tar DATE [PATH]",
+		Annotations: map[string]string{leftBehind: "the archive is not complete: begin it again"},
+		Short:       "Write a tar archive of a restore point to standard output",
 		Long: `Writes the whole tree, or the file or directory PATH and all below it, as it was at DATE, as a tar archive to standard output: with owner, mode,
 times to the nanosecond, extended attributes, ACLs, hard links and holes (pax format, read by GNU tar, bsdtar and star). Names are relative to the
 source. A tar archive cannot hold sockets: they are named and left out.

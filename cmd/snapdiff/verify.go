@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -17,10 +18,10 @@ import (
 func newVerifyCommand(a *app) *cobra.Command {
 	var opts job.VerifyOptions
 	var share string
-	var verbose bool
 	cmd := &cobra.Command{
-		Use:   "verify [JOB...]",
-		Short: "Compare the mirror with its snapshot, byte by byte",
+		Use:         "verify [JOB...]",
+		Annotations: changing("begin it again; what --repair has begun the next run finishes"),
+		Short:       "Compare the mirror with its snapshot, byte by byte",
 		Long: `Compares every name, every attribute and every byte of the mirror with the snapshot that the last run kept, and says
 what differs: + is missing from the mirror, - is in it and should not be, M differs. Silent when all is well.
 
@@ -35,13 +36,13 @@ night, so that thirty nights read everything. All names and directories are alwa
 			if err := parseShare(share, &opts, cmd.Flags().Changed("nightly"), time.Now()); err != nil {
 				return usageError{err}
 			}
-			return a.eachJob(args, func(j config.Job) error { return a.verifyJob(cmd, j, opts, verbose) })
+			return a.eachJob(args, func(j config.Job) error { return a.verifyJob(cmd, j, opts) })
 		},
 	}
 	cmd.Flags().StringVar(&share, "share", "", "read one share of the files only: `N/OF`")
 	cmd.Flags().Bool("nightly", false, "with --share: go on to the next share each night")
 	cmd.Flags().BoolVar(&opts.Repair, "repair", false, "bring back from the snapshot what differs")
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "say also that all is well, and what is done")
+	cmd.Flags().BoolVarP(&a.verbose, "verbose", "v", false, "say also that all is well, and what is done")
 	return cmd
 }
 
@@ -69,17 +70,13 @@ func parseShare(text string, opts *job.VerifyOptions, nightly bool, now time.Tim
 }
 
 // verifyJob verifies one job's mirror and says what differs.
-func (a *app) verifyJob(cmd *cobra.Command, j config.Job, opts job.VerifyOptions, verbose bool) error {
-	say := func(string, ...any) {}
-	if verbose {
-		say = func(format string, args ...any) {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", j.Name, fmt.Sprintf(format, args...))
-		}
-	}
-	v, err := job.Verify(cmd.Context(), j, opts, say)
+func (a *app) verifyJob(cmd *cobra.Command, j config.Job, opts job.VerifyOptions) error {
+	stderr := cmd.ErrOrStderr()
+	v, err := job.Verify(cmd.Context(), j, opts, a.sayer(stderr, j))
 	if v == nil {
 		return err
 	}
+	a.note(slog.LevelInfo, j.Name, "", verifiedSentence(v), "compared_with", v.Run, "names", v.Names, "bytes", v.Bytes, "differences", v.Differences, "seconds", v.Seconds)
 	out := cmd.OutOrStdout()
 	if a.json {
 		if werr := output.JSON(out, v); werr != nil {
@@ -100,11 +97,16 @@ func (a *app) verifyJob(cmd *cobra.Command, j config.Job, opts job.VerifyOptions
 		return werr
 	}
 	if v.Repaired != "" && !a.json {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: repaired by %s\n", j.Name, v.Repaired)
+		a.tell(stderr, slog.LevelWarn, j.Name, "", "repaired by "+v.Repaired)
 	}
-	if verbose && err == nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s names compared with the snapshot of %s, %s read on each side, in %s: %s differences, %d files that could not be copied\n", j.Name,
-			output.Count(v.Names), v.Run, output.Size(v.Bytes), output.Duration(time.Duration(v.Seconds*float64(time.Second))), output.Count(int64(v.Differences)), len(v.Known))
+	if a.verbose && err == nil {
+		fmt.Fprintf(stderr, "%s: %s\n", j.Name, verifiedSentence(v))
 	}
 	return err
+}
+
+// verifiedSentence is a verification for people.
+func verifiedSentence(v *job.Verification) string {
+	return fmt.Sprintf("%s names compared with the snapshot of %s, %s read on each side, in %s: %s differences, %d files that could not be copied",
+		output.Count(v.Names), v.Run, output.Size(v.Bytes), output.Duration(time.Duration(v.Seconds*float64(time.Second))), output.Count(int64(v.Differences)), len(v.Known))
 }

@@ -39,6 +39,8 @@ type Config struct {
 	Path string
 	// Jobs are in the order of their names.
 	Jobs []Job
+	// Log is where what is done is logged.
+	Log Log
 }
 
 // Job is one source, one store and their settings.
@@ -80,6 +82,7 @@ type Keep struct {
 // file is the shape of the TOML document.
 type file struct {
 	Jobs map[string]fileJob `toml:"jobs"`
+	Log  fileLog            `toml:"log"`
 }
 
 type fileJob struct {
@@ -122,10 +125,14 @@ func Parse(path string, data []byte) (*Config, error) {
 		return nil, decodeError(path, data, err)
 	}
 	c := &Config{Path: path}
+	var p *problem
+	if c.Log, p = f.Log.check(); p != nil {
+		return nil, &Error{Path: path, Line: lineOf(data, "log", p.key), Text: "[log] " + p.text}
+	}
 	for name, raw := range f.Jobs {
 		job, err := raw.check(name)
 		if err != nil {
-			return nil, &Error{Path: path, Line: lineOf(data, name, err.key), Text: "[jobs." + name + "] " + err.text}
+			return nil, &Error{Path: path, Line: lineOf(data, "jobs."+name, err.key), Text: "[jobs." + name + "] " + err.text}
 		}
 		c.Jobs = append(c.Jobs, *job)
 	}
@@ -159,7 +166,7 @@ func (c *Config) checkStores(data []byte) error {
 	stores, catalogs := map[string]string{}, map[string]string{}
 	for _, j := range c.Jobs {
 		if other, ok := stores[j.Store]; ok {
-			return &Error{Path: c.Path, Line: lineOf(data, j.Name, "store"),
+			return &Error{Path: c.Path, Line: lineOf(data, "jobs."+j.Name, "store"),
 				Text: fmt.Sprintf("[jobs.%s] has the store of [jobs.%s]: %s", j.Name, other, j.Store), Next: "give each job a store of its own"}
 		}
 		stores[j.Store] = j.Name
@@ -167,7 +174,7 @@ func (c *Config) checkStores(data []byte) error {
 			continue
 		}
 		if other, ok := catalogs[j.Catalog]; ok {
-			return &Error{Path: c.Path, Line: lineOf(data, j.Name, "catalog"),
+			return &Error{Path: c.Path, Line: lineOf(data, "jobs."+j.Name, "catalog"),
 				Text: fmt.Sprintf("[jobs.%s] has the catalog of [jobs.%s]: %s", j.Name, other, j.Catalog), Next: "give each job a catalog of its own"}
 		}
 		catalogs[j.Catalog] = j.Name

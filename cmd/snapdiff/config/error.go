@@ -50,15 +50,21 @@ func unknownKey(path string, e *toml.DecodeError) error {
 	line, _ := e.Position()
 	key := e.Key()
 	word, known := key[len(key)-1], keysOf(reflect.TypeFor[fileJob]())
-	if key[0] != "jobs" {
-		word, known = key[0], []string{"jobs"}
+	switch {
+	case key[0] == "log" && len(key) > 1:
+		known = keysOf(reflect.TypeFor[fileLog]())
+	case key[0] != "jobs":
+		word, known = key[0], keysOf(reflect.TypeFor[file]())
 	}
 	out := &Error{Path: path, Line: line, Text: fmt.Sprintf("unknown key %q", strings.Join(key, "."))}
 	if len(key) > 3 && key[2] == "hooks" {
 		known = keysOf(reflect.TypeFor[fileHooks]())
 	}
-	// The decoder does not say that a key stood in the inline table keep = {...}: its keys may be meant everywhere.
-	if near := nearest(word, append(keysOf(reflect.TypeFor[Keep]()), known...)); near != "" {
+	meant := known
+	if key[0] == "jobs" { // the decoder does not say that a key stood in the inline table keep = {...}: its keys may be meant everywhere
+		meant = append(keysOf(reflect.TypeFor[Keep]()), known...)
+	}
+	if near := Nearest(word, meant); near != "" {
 		out.Next = fmt.Sprintf("did you mean %q?", near)
 	} else {
 		out.Next = "known here: " + strings.Join(known, ", ")
@@ -74,11 +80,11 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
-// nearest is the known word at most a third of its letters away, "" if there is none.
-func nearest(word string, known []string) string {
+// Nearest is the known word at most a third of its letters away, "" if there is none.
+func Nearest(word string, known []string) string {
 	best, bestAt := "", 0
 	for _, k := range known {
-		d := distance(strings.ToLower(word), k)
+		d := distance(strings.ToLower(word), strings.ToLower(k))
 		if d <= 1+len(k)/3 && (best == "" || d < bestAt) {
 			best, bestAt = k, d
 		}
@@ -107,15 +113,14 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// lineOf finds the line of a key in a job's table, or of the table itself, for messages: the decoder gives no positions
+// lineOf finds the line of a key in a table ("jobs.mail"), or of the table itself, for messages: the decoder gives no positions
 // of values that it took. 0 where the table is written in a way that this does not see (dotted or inline).
-func lineOf(data []byte, job, key string) int {
+func lineOf(data []byte, name, key string) int {
 	inside, table := false, 0
 	for i, line := range strings.Split(string(data), "\n") {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "[") {
-			name := strings.Trim(line, "[] ")
-			inside = name == "jobs."+job || name == `jobs."`+job+`"`
+			inside = strings.ReplaceAll(strings.Trim(line, "[] "), `"`, "") == name
 			if inside {
 				table = i + 1
 			}

@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// hookGrace is how long a hook that is to stop may take for that, from SIGTERM to SIGKILL.
+const hookGrace = 2 * time.Second
+
 // hook calls one of the job's programs; an empty argv is none. What it prints is said when verbose and part of the error when it
 // fails. env are more variables, as "SNAPDIFF_RUN=r17".
 func (r *runner) hook(ctx context.Context, name string, argv []string, env ...string) error {
@@ -25,10 +28,14 @@ func (r *runner) hook(ctx context.Context, name string, argv []string, env ...st
 	cmd.Env = append(cmd.Env, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	// A group of its own, so that a timeout ends what the program has started too.
+	// A group of its own, so that a timeout ends what the program has started too, and an interrupt at the terminal does not.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.Cancel = func() error {
+		group := -cmd.Process.Pid
+		time.AfterFunc(hookGrace, func() { syscall.Kill(group, syscall.SIGKILL) })
+		return syscall.Kill(group, syscall.SIGTERM)
+	}
+	cmd.WaitDelay = 2 * hookGrace
 	r.say("hook %s: %s", name, strings.Join(argv, " "))
 	err := cmd.Run()
 	said := strings.TrimSpace(out.String())
@@ -38,8 +45,11 @@ func (r *runner) hook(ctx context.Context, name string, argv []string, env ...st
 		}
 		return nil
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		err = fmt.Errorf("it took longer than %s and was stopped", r.job.Hooks.Timeout)
+	case ctx.Err() != nil:
+		return ctx.Err()
 	}
 	if said != "" {
 		err = fmt.Errorf("%w; it says: %s", err, said)

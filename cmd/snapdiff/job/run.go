@@ -32,6 +32,13 @@ type Options struct {
 	Progress func(Progress)
 }
 
+func (o Options) say() func(format string, args ...any) {
+	if o.Say == nil {
+		return func(string, ...any) {}
+	}
+	return o.Say
+}
+
 // Progress is how far a first copy is.
 type Progress struct {
 	Files, Bytes int64 // copied
@@ -65,10 +72,7 @@ func newRunner(ctx context.Context, j config.Job, opts Options) (*runner, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{job: j, opts: opts, src: src, store: store, say: opts.Say}
-	if r.say == nil {
-		r.say = func(string, ...any) {}
-	}
+	r := &runner{job: j, opts: opts, src: src, store: store, say: opts.say()}
 	if opts.Full {
 		r.why = "asked for with --full"
 	}
@@ -95,8 +99,9 @@ func (r *runner) close() error { return errors.Join(r.store.Close(), r.src.Close
 func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, err error) {
 	defer GuardFaults(j.Store, &err)()
 	r, err := newRunner(ctx, j, opts)
-	if err != nil {
-		return nil, roomError(err, j.Store)
+	if err != nil { // a store that is not mounted is the failure that somebody has to hear of
+		h := runner{job: j, opts: opts, say: opts.say()}
+		return nil, h.ended(ctx, nil, roomError(err, j.Store))
 	}
 	defer func() { err = errors.Join(r.ended(ctx, reports, roomError(err, j.Store)), r.close()) }()
 	// Also where init was cut off before it could say so. If this run fails, the next one finds the base of another source and
