@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,11 +21,16 @@ type finder struct{ *bench }
 func (f *finder) name() string { return "snapdiff" }
 
 func (f *finder) find(base, next string) *exec.Cmd {
-	return exec.Command("/proc/self/exe", "-compare", base, next)
+	return self("compare", [2]string{base, next})
 }
 
-// compare is that process.
-func compare(basePath, nextPath string) error {
+// runCompare is that process.
+func runCompare(text string) error {
+	var paths [2]string
+	if err := json.Unmarshal([]byte(text), &paths); err != nil {
+		return err
+	}
+	basePath, nextPath := paths[0], paths[1]
 	info, err := btrfs.Info(basePath)
 	if err != nil {
 		return err

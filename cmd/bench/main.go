@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // options are the command line.
@@ -23,6 +24,8 @@ type options struct {
 	verify                 bool
 	find                   bool // measure finding the changes alone
 	seed                   uint64
+	workers                int    // of the floor
+	gate                   string // what each measurement is run under
 }
 
 func parse() (options, error) {
@@ -36,6 +39,8 @@ func parse() (options, error) {
 	flag.BoolVar(&o.verify, "verify", false, "compare every mirror with its snapshot by rsync --checksum")
 	flag.BoolVar(&o.find, "find", false, "measure finding the changes alone, against btrfs send --no-data: no mirror, no rsync")
 	flag.Uint64Var(&o.seed, "seed", 1, "`seed` of contents and changes")
+	flag.IntVar(&o.workers, "workers", min(max(4, 2*runtime.NumCPU()), 16), "how many `workers` the floor has; the default is snapdiff's")
+	flag.StringVar(&o.gate, "gate", "", "`command` that each measurement is run under: a lock, say, that keeps other work off the machine")
 	flag.Parse()
 	if o.changes == 0 {
 		o.changes = max(o.files/100, 1)
@@ -54,8 +59,8 @@ func parse() (options, error) {
 }
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == "-compare" { // the process that runFind starts
-		if err := compare(os.Args[2], os.Args[3]); err != nil {
+	if do, ok := task(os.Args); ok {
+		if err := do(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -93,7 +98,7 @@ func run(o options) (err error) {
 	if o.find {
 		return b.runFind()
 	}
-	for _, c := range []contestant{&snapdiff{bench: b}, &rsync{bench: b}, &btrfsSend{bench: b}} {
+	for _, c := range []contestant{&snapdiff{bench: b}, &bare{bench: b}, &rsync{bench: b}, &btrfsSend{bench: b}} {
 		if err := b.measure(c); err != nil {
 			return fmt.Errorf("%s: %w", c.name(), err)
 		}

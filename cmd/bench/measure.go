@@ -7,8 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // bench is one run: rounds of changes to one source, each held in a snapshot, and what was measured.
@@ -129,44 +127,38 @@ func (b *bench) time(what, who string, cmd *exec.Cmd, cold bool, sides ...string
 	if cmd == nil {
 		return nil
 	}
-	if err := b.settle(); err != nil {
-		return err
+	job := timedJob{Args: cmd.Args, Env: cmd.Env, Cold: cold, Btrfs: b.snapshots}
+	if !cold {
+		job.Warm = sides
 	}
-	if cold {
-		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-			return err
-		}
-	} else if err := command(append([]string{"find"}, append(sides, "-size", "-0")...)...); err != nil {
-		return err
-	}
-	var output strings.Builder
-	cmd.Stderr = &output
-	start := time.Now()
-	err := cmd.Run()
-	took := time.Since(start)
+	t, err := b.timing(job)
 	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, output.String())
+		return err
 	}
-	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	f := figure{what, who, took.Seconds(), usage.Maxrss << 10}
-	say("%-28s %-24s %8.2f s %5d MB", f.what, f.who, f.seconds, f.peak>>20)
-	b.figures = append(b.figures, f)
+	b.add(figure{what, who, t.Seconds, t.Peak})
+	for line := range strings.Lines(t.Output) { // of the floor
+		var seconds float64
+		if n, _ := fmt.Sscanf(line, "part %f", &seconds); n == 1 {
+			b.add(figure{what, who + ": " + strings.TrimSpace(strings.SplitN(line, " ", 3)[2]), seconds, 0})
+		}
+	}
 	return nil
 }
 
-// settle writes everything out and waits until btrfs has cleaned up dropped snapshots: work of the last measurement that
-// would otherwise fall into the next.
-func (b *bench) settle() error {
-	if err := command("sync"); err != nil {
-		return err
-	}
-	return command("btrfs", "subvolume", "sync", b.snapshots)
+func (b *bench) add(f figure) {
+	say("%-28s %-36s %8.2f s %5d MB", f.what, f.who, f.seconds, f.peak>>20)
+	b.figures = append(b.figures, f)
 }
 
-// check lets rsync judge snapdiff's mirror, when asked to. (rsync's own copy would not pass: it takes times of the same
+// check lets rsync judge snapdiff's mirror and that of the floor, when asked to. (rsync's own copy would not pass: it takes times of the same
 // second for equal unless told otherwise.)
 func (b *bench) check(c contestant, snapshot string) error {
-	if _, ours := c.(*snapdiff); !ours || !b.verify {
+	switch c.(type) {
+	case *snapdiff, *bare:
+	default:
+		return nil
+	}
+	if !b.verify {
 		return nil
 	}
 	out, err := exec.Command("rsync", "-aHAXn", "--delete", "--checksum", "--modify-window=-1", "--itemize-changes",
