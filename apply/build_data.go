@@ -165,7 +165,7 @@ func roundUp(n int64) int64 { return (n + holeBlock - 1) / holeBlock * holeBlock
 // segments calls data and hole in turn for the parts of [off, end). All are found before the first is copied: what ext4 and
 // XFS allocated and never wrote is a hole only until reading ahead has brought pages of it into memory.
 func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) error {
-	parts, err := c.dataParts(off, end)
+	parts, err := dataParts(c.in, off, end)
 	if err != nil {
 		return readError(c.path, "look for holes in", err)
 	}
@@ -186,17 +186,17 @@ func (c *copier) segments(off, end int64, data, hole func(off, end int64) error)
 	return nil
 }
 
-// dataParts are the parts of [off, end) that are no holes.
-func (c *copier) dataParts(off, end int64) (parts []diff.Range, err error) {
+// dataParts are the parts of [off, end) of an open file that are no holes.
+func dataParts(in int, off, end int64) (parts []diff.Range, err error) {
 	for off < end {
-		start, err := unix.Seek(c.in, off, unix.SEEK_DATA)
+		start, err := unix.Seek(in, off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) || err == nil && start >= end { // nothing but a hole up to the end
 			return parts, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		stop, err := unix.Seek(c.in, start, unix.SEEK_HOLE)
+		stop, err := unix.Seek(in, start, unix.SEEK_HOLE)
 		if err != nil {
 			return nil, err
 		}

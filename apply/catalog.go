@@ -72,6 +72,8 @@ func (s *Store) SetMeta(key, value string) error {
 const (
 	Copying  = "copying"
 	Recorded = "recorded"
+	Saved    = "saved"   // only in runs that patch files in place
+	Patched  = "patched" // likewise
 	Detached = "detached"
 	Attached = "attached"
 	Finished = "finished"

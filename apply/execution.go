@@ -86,7 +86,9 @@ func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *benea
 		return nil, fmt.Errorf("making the history of run r%d: %w", run, err)
 	}
 	var err error
-	x.exchange, err = exchangesFaster(s.tree)
+	// ext4 starts to write a file's data when it is renamed over another. (Data is safe without: what was attached counts only
+	// after the sync that ends the phase.)
+	x.exchange, err = isExt4(s.tree)
 	return x, err
 }
 
@@ -109,9 +111,8 @@ func (x *execution) readNodes() error {
 	return catalogError("read the run's nodes", err)
 }
 
-// exchangesFaster tells ext4, which starts to write a file's data when it is renamed over another. (Data is safe without:
-// what was attached counts only after the sync that ends the phase.)
-func exchangesFaster(mirror *beneath.Root) (bool, error) {
+// isExt4 tells what kind of filesystem the mirror is on.
+func isExt4(mirror *beneath.Root) (bool, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(mirror.FD(), &st); err != nil {
 		return false, fmt.Errorf("looking at the mirror's filesystem: %w", err)

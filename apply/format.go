@@ -65,6 +65,13 @@ CREATE TEMP VIEW runs AS SELECT *, '' AS base, 0 AS space FROM main.runs;
 CREATE TEMP VIEW moves AS SELECT 0 AS node, x'' AS path WHERE 0;
 CREATE TEMP VIEW times AS SELECT 0 AS node, 0 AS mtime_s, 0 AS mtime_n WHERE 0;
 `},
+	{script: `
+CREATE TABLE saved(node INTEGER, run INTEGER, off INTEGER, len INTEGER NOT NULL, object INTEGER NOT NULL, PRIMARY KEY(node, run, off)) WITHOUT ROWID;
+CREATE TABLE patches(node INTEGER PRIMARY KEY, ino INTEGER NOT NULL, failed TEXT);
+CREATE TABLE trim(run INTEGER, node INTEGER, bytes INTEGER NOT NULL, PRIMARY KEY(run, node)) WITHOUT ROWID;
+`, show: `
+CREATE TEMP VIEW saved AS SELECT 0 AS node, 0 AS run, 0 AS off, 0 AS len, 0 AS object WHERE 0;
+`},
 }
 
 // ErrFormat says that a catalog was written by a newer version.
@@ -108,18 +115,26 @@ func upgradeCatalog(conn *sqlite.Conn, from int64) (err error) {
 	return sqlitex.ExecuteTransient(conn, fmt.Sprintf("PRAGMA user_version=%d", catalogFormat), nil)
 }
 
-// showAsNewest lets a connection that only reads see an older catalog as one of the newest format.
-func showAsNewest(conn *sqlite.Conn) error {
-	format, err := formatOf(conn)
-	if err != nil {
-		return err
+// showAsNewest lets a connection that only reads see an older catalog as one of the newest format. It gives the format that it
+// has; when another program makes a newer one of it, it is to be called again.
+func showAsNewest(conn *sqlite.Conn) (format int64, err error) {
+	if format, err = formatOf(conn); err != nil {
+		return 0, err
+	}
+	var shown []string
+	err = sqlitex.ExecuteTransient(conn, `SELECT name FROM temp.sqlite_master WHERE type = 'view'`, &sqlitex.ExecOptions{
+		ResultFunc: func(row *sqlite.Stmt) error { shown = append(shown, row.ColumnText(0)); return nil },
+	})
+	for _, name := range shown {
+		err = errors.Join(err, sqlitex.ExecuteTransient(conn, `DROP VIEW temp.`+name, nil))
 	}
 	for _, u := range upgrades[format:] {
-		if err := sqlitex.ExecuteScript(conn, u.show, nil); err != nil {
-			return fmt.Errorf("has format %d: %w", format, err)
-		}
+		err = errors.Join(err, sqlitex.ExecuteScript(conn, u.show, nil))
 	}
-	return nil
+	if err != nil {
+		return 0, fmt.Errorf("has format %d: %w", format, err)
+	}
+	return format, nil
 }
 
 // formatOf reads the format of a catalog and refuses what is newer than this program.

@@ -52,7 +52,7 @@ func openCatalogReadOnly(path, catalog string, alone func(catalog string) bool) 
 		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
-	if err := showAsNewest(conn); err != nil {
+	if _, err := showAsNewest(conn); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("catalog %s %w", place.path, err)
 	}

@@ -17,6 +17,7 @@ import (
 const (
 	contentLater  = 0 // that of the next later version, else the mirror's
 	contentObject = 1 // history/rRUN/NODE
+	contentSaved  = 2 // see savedRange
 )
 
 // recorder writes the history rows of one run: what each name meant and what each inode was before it.

@@ -233,23 +233,50 @@ func (r *restorer) inode(in *inspected, path string) error {
 
 // contents makes a regular file with its data and holes. It is open for more.
 func (r *restorer) contents(in *inspected, at spot) (int, error) {
-	from := int(in.file.Fd())
-	var st unix.Stat_t
-	if err := unix.Fstat(from, &st); err != nil {
-		return -1, err
-	}
 	out, err := unix.Openat(at.dir, at.base, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return -1, err
 	}
 	buf := r.buffers.Get().(*[]byte)
 	defer r.buffers.Put(buf)
-	c := copier{in: from, out: out, path: at.path, buf: *buf}
-	if err := c.whole(&st); err != nil {
+	if fd, fixed := in.file.Fixed(); fixed {
+		var st unix.Stat_t
+		if err = unix.Fstat(fd, &st); err == nil {
+			c := copier{in: fd, out: out, path: at.path, buf: *buf}
+			err = c.whole(&st)
+		}
+	} else {
+		err = copyContents(in.file, out, *buf)
+	}
+	if err != nil {
 		return -1, errors.Join(err, unix.Close(out), unix.Unlinkat(at.dir, at.base, 0)) // half a file looks like a whole one
 	}
-	r.bytes.Add(st.Size)
+	r.bytes.Add(in.file.Size())
 	return out, nil
+}
+
+// copyContents copies what may change under its hands, with its holes, into a new file.
+func copyContents(in *Contents, out int, buf []byte) error {
+	parts, err := in.Data()
+	if err != nil {
+		return err
+	}
+	if err := unix.Ftruncate(out, in.Size()); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		for end := p.Off + p.Len; p.Off < end; {
+			n, err := in.ReadAt(buf[:min(int64(len(buf)), end-p.Off)], p.Off)
+			if n == 0 {
+				return err
+			}
+			if err := writeAll(out, buf[:n], p.Off); err != nil {
+				return err
+			}
+			p.Off += int64(n)
+		}
+	}
+	return nil
 }
 
 // finish sets the attributes of a directory when all that is in it has been made.

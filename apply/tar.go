@@ -3,15 +3,14 @@ package apply
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
 )
 
@@ -193,23 +192,16 @@ func xattrRecords(list []beneath.Xattr) (records []paxRecord, err error) {
 	return records, nil
 }
 
-// segment is a part of a file that is no hole.
-type segment struct{ off, size int64 }
-
 // regular writes a regular file; one with holes in GNU's sparse format 1.0: before the data comes a map of it, decimal numbers
 // on lines of their own, in whole blocks: how many parts, then offset and size of each.
-func (t *archive) regular(in *os.File, e *paxEntry) error {
-	st, err := in.Stat()
+func (t *archive) regular(in *Contents, e *paxEntry) error {
+	parts, err := in.Data()
 	if err != nil {
 		return err
 	}
-	parts, err := segments(in, st.Size())
-	if err != nil {
-		return err
-	}
-	e.kind, e.size = paxRegular, st.Size()
+	e.kind, e.size = paxRegular, in.Size()
 	sparse := ""
-	if st.Size() > 0 && (len(parts) != 1 || parts[0].size != st.Size()) {
+	if e.size > 0 && (len(parts) != 1 || parts[0].Len != e.size) {
 		sparse = e.makeSparse(parts)
 	}
 	if err := e.writeHeader(t.w); err != nil {
@@ -228,63 +220,41 @@ func (t *archive) regular(in *os.File, e *paxEntry) error {
 }
 
 // copy writes one part of a file.
-func (t *archive) copy(in *os.File, p segment) error {
-	for p.size > 0 {
+func (t *archive) copy(in *Contents, p diff.Range) error {
+	for p.Len > 0 {
 		if err := t.ctx.Err(); err != nil {
 			return err
 		}
-		n := min(p.size, 16*copyBuffer)
-		if _, err := io.CopyN(t.w, io.NewSectionReader(in, p.off, n), n); err == io.EOF {
+		n := min(p.Len, 16*copyBuffer)
+		if _, err := io.CopyN(t.w, io.NewSectionReader(in, p.Off, n), n); err == io.EOF {
 			return io.ErrUnexpectedEOF
 		} else if err != nil {
 			return err
 		}
-		p.off, p.size = p.off+n, p.size-n
+		p.Off, p.Len = p.Off+n, p.Len-n
 	}
 	return nil
 }
 
-// segments finds the parts of a file that are no holes.
-func segments(in *os.File, size int64) (parts []segment, err error) {
-	for at := int64(0); at < size; {
-		from, err := unix.Seek(int(in.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // only a hole is left
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look for holes: %w", err)
-		}
-		to, err := unix.Seek(int(in.Fd()), from, unix.SEEK_HOLE)
-		if err != nil {
-			return nil, fmt.Errorf("look for holes: %w", err)
-		}
-		if from < size {
-			parts = append(parts, segment{from, min(to, size) - from})
-		}
-		at = to
-	}
-	return parts, nil
-}
-
 // makeSparse turns the entry of a file into that of a sparse one and gives the map.
-func (e *paxEntry) makeSparse(parts []segment) (sparse string) {
+func (e *paxEntry) makeSparse(parts []diff.Range) (sparse string) {
 	size, data := e.size, int64(0)
 	var b strings.Builder
 	number := func(n int64) { b.WriteString(strconv.FormatInt(n, 10) + "\n") }
-	last := segment{}
+	last := diff.Range{}
 	if len(parts) > 0 {
 		last = parts[len(parts)-1]
 	}
-	ends := last.off+last.size == size
+	ends := last.Off+last.Len == size
 	if n := int64(len(parts)); ends {
 		number(n)
 	} else {
 		number(n + 1)
 	}
 	for _, p := range parts {
-		number(p.off)
-		number(p.size)
-		data += p.size
+		number(p.Off)
+		number(p.Len)
+		data += p.Len
 	}
 	if !ends { // an empty part at the end says where that is
 		number(size)

@@ -42,9 +42,12 @@ type View struct {
 	dirs  openDirs
 	lease *os.File // keeps the restore point from being dropped
 
-	mu   sync.Mutex // guards conn and seen
-	conn *sqlite.Conn
-	seen epoch
+	patched bool // files of the mirror may be patched in place
+
+	mu     sync.Mutex // guards what follows
+	conn   *sqlite.Conn
+	seen   epoch
+	format int64 // of the catalog
 }
 
 // RestorePoints lists the finished runs of the store at path, oldest first. catalog is the path of its catalog when that lies elsewhere.
@@ -76,7 +79,11 @@ func OpenView(path, catalog string, run int64) (*View, error) {
 		return nil, err
 	}
 	v := &View{run: run, path: path, root: root, conn: conn}
-	if err := v.begin(); err != nil {
+	v.patched, err = patchesInPlace(root)
+	if err == nil {
+		err = v.begin()
+	}
+	if err != nil {
 		v.Close()
 		return nil, fmt.Errorf("open restore point r%d: %w", run, err)
 	}
@@ -114,11 +121,10 @@ func (v *View) Run() int64 { return v.run }
 
 // checkFormat refuses a catalog of format 1 in the middle of a run: it does not say where the run puts things.
 func (v *View) checkFormat(e epoch) error {
-	format, err := formatOf(v.conn)
-	if err == nil && format < 2 && e.running() {
-		err = ErrUnsettled
+	if v.format < 2 && e.running() {
+		return ErrUnsettled
 	}
-	return err
+	return nil
 }
 
 // checkRun tells whether the view's run is a restore point.
@@ -140,6 +146,9 @@ type epoch struct {
 
 // running tells that the newest run is on or was cut off: its rows are there, but the mirror is between two states.
 func (e epoch) running() bool { return e.state != Done && e.state != Abandoned }
+
+// detaching tells that names of the mirror may be taken away, and none has been filled.
+func (e epoch) detaching() bool { return e.state == Recorded || e.state == Saved || e.state == Patched }
 
 // known is the epoch that was seen last.
 func (v *View) known() (epoch, error) {
@@ -163,6 +172,9 @@ func (v *View) epoch() (epoch, error) {
 	if err != nil || now.version == v.seen.version && v.seen.state != "" {
 		return v.seen, catalogError("read", err)
 	}
+	if err := v.followFormat(); err != nil {
+		return now, err
+	}
 	err = sqlitex.Execute(v.conn, `SELECT id, state FROM runs ORDER BY id DESC LIMIT 1`, &sqlitex.ExecOptions{
 		ResultFunc: func(row *sqlite.Stmt) error { now.run, now.state = row.ColumnInt64(0), row.ColumnText(1); return nil },
 	})
@@ -173,6 +185,15 @@ func (v *View) epoch() (epoch, error) {
 	v.dirs.flush()
 	v.root.Forget("")
 	return now, nil
+}
+
+// followFormat sees to it that what the connection shows of an older catalog does not hide what it has since it was upgraded.
+func (v *View) followFormat() error {
+	format, err := formatOf(v.conn)
+	if err == nil && format != v.format {
+		v.format, err = showAsNewest(v.conn)
+	}
+	return err
 }
 
 // tries is how often a view looks again for what a run moves while it looks. Each move can cost one look.

@@ -3,7 +3,6 @@ package apply
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -25,9 +24,6 @@ type ViewAttr struct {
 
 // dirIno marks the inode numbers that are made from nodes. No filesystem's own numbers are that high.
 const dirIno = 1 << 62
-
-// errSavedRanges: this kind of history cannot be read yet.
-var errSavedRanges = errors.New("its history is kept as saved ranges, which this version cannot read")
 
 // Lstat gives the attributes that f had.
 func (v *View) Lstat(f ViewFile) (a ViewAttr, err error) {
@@ -66,10 +62,46 @@ func (v *View) lstat(e epoch, f ViewFile) (a ViewAttr, err error) {
 		}
 		return err
 	})
+	if errors.Is(err, errNoBase) {
+		a.Ino, err = v.inoOfSaved(f.node)
+	}
 	if err == nil && !old {
 		a.Nlink, err = v.liveLinks(f, a.Nlink)
 	}
+	if err == nil && f.Type == unix.S_IFREG && old {
+		err = v.countBlocks(e, f, &a)
+	}
 	return a, err
+}
+
+// inoOfSaved is the inode number of a file of which there is nothing but saved ranges: that of the newest object.
+func (v *View) inoOfSaved(node int64) (ino uint64, err error) {
+	object := int64(0)
+	err = v.query(`SELECT max(object) FROM saved WHERE node = ? AND run > ?`, func(row *sqlite.Stmt) error { object = row.ColumnInt64(0); return nil }, node, v.run)
+	if err != nil {
+		return 0, err
+	}
+	st, err := v.root.Lstat(savedPath(object, node))
+	return st.Ino, missingObject(savedPath(object, node), err)
+}
+
+// countBlocks counts the blocks of a file that is put together. (What is in the mirror may have other holes.)
+func (v *View) countBlocks(e epoch, f ViewFile, a *ViewAttr) error {
+	where, err := v.where(f.node)
+	if err != nil || !where.saved {
+		return err
+	}
+	l, err := v.layers(e, f)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	parts, err := l.data(0, l.size)
+	a.Blocks = 0
+	for _, p := range parts {
+		a.Blocks += (roundUp(p.Off+p.Len) - p.Off) / 512
+	}
+	return err
 }
 
 // undisturbed gives a directory the time that it had before files in it were replaced by the run that is on, and that it
@@ -147,39 +179,6 @@ func (v *View) Readlink(f ViewFile) (target string, err error) {
 		return v.withContent(e, f, func(dir *beneath.Root, name string) error { target, err = dir.Readlink(name); return err })
 	})
 	return target, v.failed("read the symlink", f, err)
-}
-
-// Open opens a regular file for reading. Its holes can be found with SEEK_DATA and SEEK_HOLE. No file of the mirror is ever
-// written to, only replaced, so what was opened stays right.
-func (v *View) Open(f ViewFile) (file *os.File, err error) {
-	if f.Type != unix.S_IFREG {
-		return nil, v.failed("open", f, errors.New("it is no regular file"))
-	}
-	err = v.settled(func(e epoch) error {
-		if file != nil {
-			file.Close()
-			file = nil
-		}
-		file, err = v.open(e, f)
-		return err
-	})
-	if err != nil && file != nil {
-		file.Close()
-		file = nil
-	}
-	return file, v.failed("open", f, err)
-}
-
-// open is Open inside of settled.
-func (v *View) open(e epoch, f ViewFile) (file *os.File, err error) {
-	err = v.withContent(e, f, func(dir *beneath.Root, name string) error {
-		fd, err := dir.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-		if err == nil {
-			file = os.NewFile(uintptr(fd), f.Name)
-		}
-		return err
-	})
-	return file, err
 }
 
 func (v *View) failed(op string, f ViewFile, err error) error {

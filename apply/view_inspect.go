@@ -1,8 +1,6 @@
 package apply
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 
 	"snapdiff/snapshot/beneath"
@@ -12,8 +10,8 @@ import (
 type inspected struct {
 	attr   ViewAttr
 	xattrs []beneath.Xattr
-	target string   // of a symlink
-	file   *os.File // a regular one, open
+	target string    // of a symlink
+	file   *Contents // a regular one, open
 }
 
 func (in *inspected) close() {

@@ -87,7 +87,7 @@ func (v *View) findMovedDir(e epoch, node int64, key diff.Key) (*beneath.Root, e
 	if !missing(err) {
 		return root, err
 	}
-	if e.state == Recorded {
+	if e.detaching() {
 		return nil, nil
 	}
 	to := ""
@@ -121,38 +121,72 @@ func (v *View) lost(e epoch, path string, err error) error {
 	return fmt.Errorf("the mirror lacks %q, which no run removed: run snapdiff check", path)
 }
 
-// withContent calls use with a place that has f's contents (a symlink's target), until it finds the file there.
+// contentPlace is where the contents of a file are.
+type contentPlace struct {
+	run   int64 // that replaced them and has them in history; 0: none did, they are in the mirror
+	saved bool  // ranges of them were saved by runs before that (see savedRange)
+}
+
+// errNoBase: the mirror has no such file any more, and all that was in it was saved.
+var errNoBase = errors.New("all of it is in saved ranges")
+
+// withContent calls use with a place that has f's contents (a symlink's target), until it finds the file there. Where ranges
+// of them were saved it has the rest.
 func (v *View) withContent(e epoch, f ViewFile, use func(dir *beneath.Root, name string) error) error {
 	f, err := v.refresh(e, f)
 	if err != nil {
 		return err
 	}
-	if f.node == 0 {
-		return v.useName(e, f.dir, f.Name, use)
-	}
-	run, err := v.contentRun(f.node)
+	where, err := v.where(f.node)
 	if err != nil {
 		return err
 	}
-	if run == 0 || e.running() && run == e.run {
-		return v.withLiveContent(e, f, run, use)
-	}
-	if err := use(v.root, historyPath(run, f.node)); missing(err) {
-		return fmt.Errorf("%s, the contents of %q, is missing from the store", historyPath(run, f.node), f.Name)
-	} else {
-		return err
-	}
+	return v.withContentAt(e, f, where, use)
 }
 
-// contentRun is the run that replaced the contents which a node had; 0: none did, they are in the mirror.
-func (v *View) contentRun(node int64) (run int64, err error) {
-	kind := int64(0)
-	err = v.query(`SELECT run, content FROM versions WHERE node = ? AND run > ? AND content <> 0 ORDER BY run LIMIT 1`,
-		func(row *sqlite.Stmt) error { run, kind = row.ColumnInt64(0), row.ColumnInt64(1); return nil }, node, v.run)
-	if err == nil && run != 0 && kind != contentObject {
-		err = errSavedRanges
+// withContentAt is withContent when it is known where they are.
+func (v *View) withContentAt(e epoch, f ViewFile, where contentPlace, use func(dir *beneath.Root, name string) error) error {
+	if f.node == 0 {
+		return v.useName(e, f.dir, f.Name, use)
 	}
-	return run, err
+	if where.run == 0 && where.saved {
+		if alive, err := v.alive(f.node); !alive {
+			return errors.Join(err, errNoBase)
+		}
+	}
+	if where.run == 0 || e.running() && where.run == e.run {
+		return v.withLiveContent(e, f, where.run, use)
+	}
+	return missingObject(historyPath(where.run, f.node), use(v.root, historyPath(where.run, f.node)))
+}
+
+// missingObject says so where an error means that.
+func missingObject(path string, err error) error {
+	if missing(err) {
+		return fmt.Errorf("%s is missing from the store", path)
+	}
+	return err
+}
+
+// where finds out where the contents are that a node had.
+func (v *View) where(node int64) (p contentPlace, err error) {
+	if node == 0 {
+		return p, nil
+	}
+	const first = `(SELECT run FROM versions WHERE node = ?1 AND run > ?2 AND content = %d ORDER BY run LIMIT 1)`
+	err = v.query(fmt.Sprintf(`SELECT `+first+`, `+first, contentObject, contentSaved), func(row *sqlite.Stmt) error {
+		saved := row.ColumnInt64(1)
+		p.run = row.ColumnInt64(0)
+		p.saved = saved != 0 && (p.run == 0 || saved < p.run)
+		return nil
+	}, node, v.run)
+	return p, err
+}
+
+// alive tells whether a node is in the mirror.
+func (v *View) alive(node int64) (alive bool, err error) {
+	err = v.query(`SELECT alive FROM nodes WHERE id = ?`, func(row *sqlite.Stmt) error { alive = row.ColumnBool(0); return nil }, node)
+	return alive, err
 }
 
 // withLiveContent looks for a node that is in the mirror, or was when the run began that is on. run: it replaces it.
@@ -241,7 +275,7 @@ func (v *View) liveNames(e epoch, node int64) (names []liveName, err error) {
 	sql := `SELECT dir, name FROM names WHERE node = ?1 LIMIT 1`
 	args := []any{node}
 	switch {
-	case e.running() && e.state == Recorded:
+	case e.detaching():
 		sql = `SELECT dir, name FROM names WHERE node = ?1`
 	case e.running():
 		sql = `SELECT dir, name FROM names n WHERE node = ?1 AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.dir = n.dir AND e.name = n.name AND e.run = ?2)`

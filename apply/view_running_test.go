@@ -74,7 +74,7 @@ func (p *painter) contents(f apply.ViewFile) error {
 	}
 	defer file.Close()
 	h := sha256.New()
-	_, err = io.Copy(h, file)
+	_, err = io.Copy(h, io.NewSectionReader(file, 0, file.Size()))
 	fmt.Fprintf(&p.text, "%x", h.Sum(nil)[:8])
 	return err
 }

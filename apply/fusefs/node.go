@@ -2,7 +2,7 @@ package fusefs
 
 import (
 	"context"
-	"os"
+	"io"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -131,21 +131,28 @@ func (n *node) Open(context.Context, uint32) (gofs.FileHandle, uint32, syscall.E
 
 // handle is an open file. It says nothing of attributes: those of the file in the store may be of another date.
 type handle struct {
-	file *os.File
+	file *apply.Contents
 	done func() // lets the restore point go
 }
 
-// PassthroughFd lets the kernel read the file itself.
-func (h *handle) PassthroughFd() (int, bool) { return int(h.file.Fd()), true }
+// PassthroughFd lets the kernel read the file itself, unless a run may write to it.
+func (h *handle) PassthroughFd() (int, bool) { return h.file.Fixed() }
 
 // Read reads without moving bytes through this process where the kernel can do that.
 func (h *handle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	return fuse.ReadResultFd(h.file.Fd(), off, len(dest)), 0
+	if fd, fixed := h.file.Fixed(); fixed {
+		return fuse.ReadResultFd(uintptr(fd), off, len(dest)), 0
+	}
+	n, err := h.file.ReadAt(dest, off)
+	if err != nil && err != io.EOF {
+		return nil, errno(err)
+	}
+	return fuse.ReadResultData(dest[:n]), 0
 }
 
 // Lseek finds data and holes.
 func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
-	n, err := unix.Seek(int(h.file.Fd()), int64(off), int(whence))
+	n, err := h.file.Lseek(int64(off), int(whence))
 	return uint64(n), errno(err)
 }
 
