@@ -30,7 +30,7 @@ type change struct {
 // Prepare makes the directories that Change and Copy work in, below target.
 func Prepare(target string) error {
 	for _, dir := range []string{"tree", "history", "stage"} {
-		if err := os.Mkdir(filepath.Join(target, dir), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(target, dir), 0o755); err != nil {
 			return err
 		}
 	}
@@ -43,6 +43,7 @@ func Change(plan, snapshot, target string, workers int) error {
 	if err != nil {
 		return err
 	}
+	unix.Umask(0)
 	c := &change{workers: workers, buffers: sync.Pool{New: func() any { b := make([]byte, 1<<20); return &b }}}
 	if err := c.open(snapshot, target); err != nil {
 		return err

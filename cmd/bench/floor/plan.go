@@ -37,7 +37,7 @@ type step struct {
 // hard links, or whose directories come and go, it knows nothing.
 func Plan(set *diff.ChangeSet, out io.Writer) error {
 	w := bufio.NewWriter(out)
-	dirs := map[string]bool{}
+	dirs := map[string]bool{".": true}
 	var err error
 	put := func(kind byte, path, to string) {
 		fmt.Fprintf(w, "%c%s\x00", kind, path)
