@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 WITH_GO   = go_bin=$$(testdata/need-go.sh) && export PATH="$$go_bin:$$PATH" GOTOOLCHAIN=local
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build deps demo test test-host bench soak fuzz testvm testvm-shell packages test-packages install clean
+.PHONY: help build deps demo test test-host bench bench-docs soak fuzz testvm testvm-shell packages test-packages install clean
 
 help:
 	@echo 'make build         the binary ./snapdiff (static, no cgo)'
@@ -17,7 +17,8 @@ help:
 	@echo 'make test-host     the same without the test machine: ZFS and LVM are NOT tested'
 	@echo 'make soak          long random tests, for hours if need be: make soak MINUTES=120'
 	@echo 'make fuzz          every fuzz target for a while: make fuzz SECONDS=60'
-	@echo 'make bench         speed against rsync and btrfs send: make bench ARGS="-files 1000000"'
+	@echo 'make bench         speed against the floor, rsync and btrfs send: make bench ARGS="-files 1000000"'
+	@echo 'make bench-docs    all peers and all growth, for hours, into tables and a plot in ./docs (ARGS="-gate LOCK")'
 	@echo 'make testvm-shell  a shell in the test machine that has ZFS and LVM'
 	@echo 'make packages      .deb and .rpm for amd64 and arm64 into ./dist; make test-packages tries them'
 	@echo 'make install       PREFIX=/usr/local DESTDIR='
@@ -36,6 +37,14 @@ test-host:
 
 bench: build
 	@testdata/need-tools.sh && $(WITH_GO) && go run -buildvcs=false ./cmd/bench -snapdiff ./snapdiff $(ARGS)
+
+# Every figure is added to a file first: what was measured before an interruption is not lost, and the last line alone can be run again.
+FIGURES ?= /var/tmp/snapdiff-bench-figures.jsonl
+bench-docs: build
+	@testdata/need-tools.sh peers && $(WITH_GO) && rm -f $(FIGURES) && go build -buildvcs=false -o bin/bench ./cmd/bench && \
+	bin/bench -snapdiff ./snapdiff -files 1000000 -with all -save $(FIGURES) $(ARGS) && \
+	bin/bench -snapdiff ./snapdiff -growth all -save $(FIGURES) $(ARGS) && \
+	bin/bench -save $(FIGURES) -report docs
 
 soak:
 	@testdata/need-tools.sh && $(WITH_GO) && testdata/soak.sh $(MINUTES)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # need-tools.sh makes sure that the programs which tests, demo and benchmark call are there. As root on Debian it installs
-# what is missing; elsewhere it says what to install, and fails. The product itself needs none of them at run time.
+# what is missing; elsewhere it says what to install, and fails. The product itself needs none of them at run time. With the
+# argument "peers" it also gets the programs that the benchmark compares snapdiff with.
 set -eu
 missing= packages=
 need() { # PACKAGE COMMAND...
@@ -21,6 +22,13 @@ need mount mount umount
 need btrfs-progs mkfs.btrfs btrfs # balance, defragment, nested subvolumes in scenarios
 need xfsprogs mkfs.xfs xfs_io
 need e2fsprogs mkfs.ext4
+if [ "${1-}" = peers ]; then
+	need restic restic
+	need borgbackup borg
+	need rdiff-backup rdiff-backup
+	need rsnapshot rsnapshot
+	need fpart fpsync
+fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	echo "need-tools: installing$packages" >&2

@@ -11,19 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bytesPerFile is room for one small file on any of the filesystems, history and metadata included.
+// bytesPerFile is room for one small file on any of the filesystems, history and metadata included. The loop files are sparse.
 const bytesPerFile = 24 << 10
 
 // baseBytes is what a filesystem gets whatever the number of files.
 const baseBytes = 2 << 30
 
-// enoughSpace refuses early: a benchmark on a full disk measures nothing. The source and one target exist at a time.
+// enoughSpace refuses early: a benchmark on a full disk measures nothing. The source and one target exist at a time, and the target
+// has some of the files twice.
 func enoughSpace(o options) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(o.dir, &st); err != nil {
 		return fmt.Errorf("free space of %s: %w", o.dir, err)
 	}
-	have, want := int64(st.Bavail)*st.Bsize, 2*int64(o.files)*bytesPerFile+baseBytes
+	perFile := 2*int64((o.bytes+4095)/4096*4096) + 2048
+	have, want := int64(st.Bavail)*st.Bsize, int64(o.files)*perFile*3/2+baseBytes
 	if have < want {
 		return fmt.Errorf("%s has %d MB free, %d files need %d MB: choose another folder with -dir, or fewer files", o.dir, have>>20, o.files, want>>20)
 	}
@@ -47,7 +49,7 @@ func newDisk(work, name, kind string, files int) (*disk, error) {
 	}
 	mkfs := map[string][]string{
 		"btrfs": {"mkfs.btrfs", "-q", "-m", "single"},
-		"ext4":  {"mkfs.ext4", "-q", "-i", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0"},
+		"ext4":  {"mkfs.ext4", "-q", "-N", fmt.Sprint(files + files/4 + 50_000), "-E", "lazy_itable_init=0,lazy_journal_init=0"},
 		"xfs":   {"mkfs.xfs", "-q"},
 	}[kind]
 	if mkfs == nil {

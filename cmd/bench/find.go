@@ -18,7 +18,7 @@ import (
 // process of its own, so that its memory can be told.
 type finder struct{ *bench }
 
-func (f *finder) name() string { return "snapdiff" }
+func (f *finder) name() string { return (&snapdiff{}).name() }
 
 func (f *finder) find(base, next string) *exec.Cmd {
 	return self("compare", [2]string{base, next})

@@ -25,7 +25,12 @@ type options struct {
 	find                   bool // measure finding the changes alone
 	seed                   uint64
 	workers                int    // of the floor
-	gate                   string // what each measurement is run under
+	gate, busy             string // what measurements are run under, and what else loads the machine
+	with                   string // contestants
+	growth                 string // cases
+	title                  string // of a growth case
+	save, report           string // file for the figures, folder for what is made of them
+	shape
 }
 
 func parse() (options, error) {
@@ -41,6 +46,13 @@ func parse() (options, error) {
 	flag.Uint64Var(&o.seed, "seed", 1, "`seed` of contents and changes")
 	flag.IntVar(&o.workers, "workers", min(max(4, 2*runtime.NumCPU()), 16), "how many `workers` the floor has; the default is snapdiff's")
 	flag.StringVar(&o.gate, "gate", "", "`command` that each measurement is run under: a lock, say, that keeps other work off the machine")
+	flag.StringVar(&o.busy, "busy", "", "`command` that the making of files is run under (it is given a command that ends when the work is done)")
+	flag.StringVar(&o.with, "with", "snapdiff,floor,rsync,send", "`contestants`, or all")
+	flag.StringVar(&o.growth, "growth", "", "instead of the contestants, measure how snapdiff grows: `cases` 100k,1m,4m,wide,deep,mail1k,mail10k, or all")
+	flag.StringVar(&o.save, "save", "", "add the figures to this `file`, for -report")
+	flag.StringVar(&o.report, "report", "", "measure nothing: write tables and plots of the figures in -save into this `folder`")
+	flag.IntVar(&o.bytes, "bytes", 6000, "how large a file is at most, in `bytes`")
+	flag.IntVar(&o.perDir, "folder", filesPerDir, "how many `files` a folder has")
 	flag.Parse()
 	if o.changes == 0 {
 		o.changes = max(o.files/100, 1)
@@ -48,8 +60,10 @@ func parse() (options, error) {
 	switch {
 	case flag.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	case o.files < 100 || o.changes > o.files/2 || o.repeat < 1:
-		return o, errors.New("want at least 100 files, at most half of them changed, at least one repetition")
+	case o.report != "":
+		return o, nil
+	case o.files < 100 || o.changes > o.files || o.repeat < 1:
+		return o, errors.New("want at least 100 files, at most all of them changed, at least one repetition")
 	case os.Geteuid() != 0:
 		return o, errors.New("mounts filesystems: run as root")
 	}
@@ -77,7 +91,33 @@ func main() {
 }
 
 // run makes the source, measures each contestant and writes the table. Everything it made is removed at the end.
-func run(o options) (err error) {
+func run(o options) error {
+	switch {
+	case o.report != "":
+		return writeReport(o.save, o.report)
+	case o.growth != "":
+		return runGrowth(o)
+	}
+	return o.withSource(func(b *bench) error {
+		if o.find {
+			return b.runFind()
+		}
+		list, err := b.contestants()
+		if err != nil {
+			return err
+		}
+		for _, c := range list {
+			if err := b.measure(c); err != nil {
+				return fmt.Errorf("%s: %w", c.name(), err)
+			}
+		}
+		b.writeTable(os.Stdout)
+		return nil
+	})
+}
+
+// withSource makes the source and removes it, with everything else that was made, when do is done.
+func (o options) withSource(do func(b *bench) error) (err error) {
 	if err := enoughSpace(o); err != nil {
 		return err
 	}
@@ -92,17 +132,9 @@ func run(o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, src.remove()) }()
 	b := &bench{options: o, work: work, source: filepath.Join(src.mount, "data"), snapshots: src.mount}
+	defer func() { err = errors.Join(b.hide(), err) }()
 	if err := b.makeSource(); err != nil {
 		return err
 	}
-	if o.find {
-		return b.runFind()
-	}
-	for _, c := range []contestant{&snapdiff{bench: b}, &bare{bench: b}, &rsync{bench: b}, &btrfsSend{bench: b}} {
-		if err := b.measure(c); err != nil {
-			return fmt.Errorf("%s: %w", c.name(), err)
-		}
-	}
-	b.writeTable(os.Stdout)
-	return nil
+	return do(b)
 }

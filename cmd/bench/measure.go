@@ -28,7 +28,7 @@ type round struct {
 type figure struct {
 	what, who string
 	seconds   float64
-	peak      int64 // bytes, of the largest single process
+	peak      int64 // bytes, of the largest single process; 0: not told
 }
 
 // contestant is one way to keep a copy. prepare gets an empty mounted target. find, incremental and idle may do nothing.
@@ -52,8 +52,12 @@ func (b *bench) makeSource() error {
 	if err := command("btrfs", "subvolume", "create", b.source); err != nil {
 		return err
 	}
-	var err error
-	if b.tree, err = newTree(b.source, b.files, b.seed); err != nil {
+	release, err := b.hold()
+	if err != nil {
+		return err
+	}
+	defer release()
+	if b.tree, err = newTree(b.source, b.files, b.seed, b.shape); err != nil {
 		return err
 	}
 	return b.newRound(false)
@@ -71,7 +75,7 @@ func (b *bench) newRound(cold bool) error {
 // round gives round n, making it if nobody has yet: cold and warm take turns.
 func (b *bench) round(n int) (round, error) {
 	if n == len(b.rounds) {
-		if err := b.tree.change(b.changes); err != nil {
+		if err := b.step(growthStep{changes: b.changes}); err != nil {
 			return round{}, fmt.Errorf("changing the source: %w", err)
 		}
 		if err := b.newRound(n%2 == 1); err != nil {
@@ -93,6 +97,9 @@ func (b *bench) measure(c contestant) (err error) {
 	}
 	if err := b.time("first copy, cold", c.name(), c.first(), true, b.source, target.mount); err != nil {
 		return err
+	}
+	if once, ok := c.(interface{ once() bool }); ok && once.once() {
+		return nil
 	}
 	for n := 1; n <= 2*b.repeat; n++ {
 		next, err := b.round(n)
@@ -148,6 +155,7 @@ func (b *bench) time(what, who string, cmd *exec.Cmd, cold bool, sides ...string
 func (b *bench) add(f figure) {
 	say("%-28s %-36s %8.2f s %5d MB", f.what, f.who, f.seconds, f.peak>>20)
 	b.figures = append(b.figures, f)
+	b.keep(f)
 }
 
 // check lets rsync judge snapdiff's mirror and that of the floor, when asked to. (rsync's own copy would not pass: it takes times of the same

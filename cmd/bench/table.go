@@ -4,36 +4,21 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // writeTable writes the medians, and beside each how many times as long as snapdiff it took.
 func (b *bench) writeTable(out io.Writer) {
 	fmt.Fprintf(out, "%d files in %d folders, %d changes, mirror on %s, median of %d\n\n", b.files, b.tree.dirs, b.changes, b.mirror, b.repeat)
-	fmt.Fprintln(out, "| what | with | seconds | against snapdiff | peak memory |\n| --- | --- | ---: | ---: | ---: |")
-	type row struct{ what, who string }
-	var rows []row
-	byRow := map[row][]figure{}
+	var all []saved
 	for _, f := range b.figures {
-		r := row{f.what, f.who}
-		if byRow[r] == nil {
-			rows = append(rows, r)
-		}
-		byRow[r] = append(byRow[r], f)
+		all = append(all, saved{What: f.what, Who: f.who, Seconds: f.seconds, Peak: f.peak})
 	}
+	rows := rowsOf(all)
 	slices.SortStableFunc(rows, func(a, b row) int { return order(a.what) - order(b.what) })
-	for _, r := range rows {
-		seconds, peak := median(byRow[r])
-		ratio := ""
-		own := byRow[row{r.what, (&snapdiff{}).name()}]
-		if own == nil {
-			own = byRow[row{r.what, (&finder{}).name()}]
-		}
-		if own != nil {
-			base, _ := median(own)
-			ratio = fmt.Sprintf("%.2f", seconds/base)
-		}
-		fmt.Fprintf(out, "| %s | %s | %.2f | %s | %d MB |\n", r.what, r.who, seconds, ratio, peak>>20)
-	}
+	var text strings.Builder
+	writeRows(&text, rows)
+	fmt.Fprint(out, text.String())
 }
 
 // order puts the rows of one kind of measurement together.
