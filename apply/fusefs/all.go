@@ -101,6 +101,7 @@ var (
 	_ gofs.NodeLookuper       = (*allNode)(nil)
 	_ gofs.NodeOpendirHandler = (*allNode)(nil)
 	_ gofs.NodeGetattrer      = (*allNode)(nil)
+	_ gofs.FileLookuper       = (*dateHandle)(nil)
 )
 
 // date is a restore point with the name of its directory.
@@ -229,6 +230,11 @@ func (d *dateHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno)
 	d.next++
 	e.Off = uint64(d.next)
 	return &e, 0
+}
+
+// Lookup says nothing of an entry: to list the dates is not to look into them, which keeps them from being dropped.
+func (d *dateHandle) Lookup(context.Context, string, *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	return nil, unix.ENOENT
 }
 
 // Seekdir goes to where an entry ended.

@@ -53,8 +53,7 @@ func mount(root gofs.InodeEmbedder, dir, name string, stable gofs.StableAttr, op
 		MountOptions: fuse.MountOptions{
 			AllowOther: opts.AllowOther, FsName: name, Name: "snapdiff",
 			Options: []string{"default_permissions"}, EnableAcl: true, EnableSymlinkCaching: true, MaxReadAhead: 1 << 20,
-			DisableReadDirPlus: true, // to list names does not need their attributes, nor memory for each of them
-			DirectMountStrict:  true, DirectMountFlags: unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV,
+			DirectMountStrict: true, DirectMountFlags: unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV,
 		},
 	})
 }

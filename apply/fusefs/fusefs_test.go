@@ -2,12 +2,16 @@ package fusefs
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -32,11 +36,11 @@ func shell(t *testing.T, dir, script string) {
 	}
 }
 
-// mounted is a store with one run, made by hand, and a mount of it.
-func mounted(t *testing.T) (tree, dir string, conn *sqlite.Conn) {
+// handMade is a store with one run, made by hand.
+func handMade(t *testing.T) (store string, conn *sqlite.Conn) {
 	t.Helper()
 	applytest.NeedRoot(t)
-	store := t.TempDir()
+	store = t.TempDir()
 	shell(t, store, `
 		mkdir -p tree/d/e history; cd tree; echo same > f; ln f g; ln f d/f; truncate -s 1M hole; echo x >> hole; ln -s "$(printf '%0300d' 0)" link; mkfifo fifo
 		mknod dev c 1 3; setfattr -n user.a -v b f; setfacl -m u:99:r f; setfacl -d -m u:99:rwx d; echo secret > s; chmod 4000 s; touch "$(printf 'a\nb\377')"
@@ -54,6 +58,13 @@ func mounted(t *testing.T) (tree, dir string, conn *sqlite.Conn) {
 			mtime_n INTEGER, nlink INTEGER, xattrs BLOB, content INTEGER);
 		INSERT INTO runs VALUES (1, 'done', 1000);
 		INSERT INTO nodes VALUES (1,1,0,0,'',16384,1), (2,2,0,1,CAST('d' AS BLOB),16384,1), (3,3,0,2,CAST('e' AS BLOB),16384,1);`, nil))
+	return store, conn
+}
+
+// mounted is such a store and a mount of it.
+func mounted(t *testing.T) (tree, dir string, conn *sqlite.Conn) {
+	t.Helper()
+	store, conn := handMade(t)
 	view, err := apply.OpenView(store, "", 1)
 	check(t, err)
 	dir = t.TempDir()
@@ -117,4 +128,55 @@ func TestMountDuringARun(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(b) != "same\n" {
 		t.Errorf("after it: %q %v", b, err)
 	}
+}
+
+// However much is looked at, the kernel and this process know of so many inodes at most; what is open or looked at again is
+// there all the same.
+func TestMountForgets(t *testing.T) {
+	most, batch := maxInodes, forgetBatch
+	maxInodes, forgetBatch = 500, 50
+	t.Cleanup(func() { maxInodes, forgetBatch = most, batch })
+	store, _ := handMade(t)
+	view, err := apply.OpenView(store, "", 1)
+	check(t, err)
+	defer view.Close()
+	top := &node{point: &point{run: 1, view: view}, file: view.Root(), forget: newForgetter()}
+	dir := t.TempDir()
+	server, err := mount(top, dir, "r1", gofs.StableAttr{Ino: 1, Mode: unix.S_IFDIR}, Options{})
+	check(t, err)
+	defer server.Wait()
+	defer server.Unmount()
+	open, err := os.Open(filepath.Join(dir, "d/e/17"))
+	check(t, err)
+	defer open.Close()
+	for range 2 {
+		for i := range 3000 {
+			_, err := os.Lstat(filepath.Join(dir, "d/e", fmt.Sprint(i+1)))
+			check(t, err)
+		}
+		_, err := exec.Command("ls", "-lR", dir).Output()
+		check(t, err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for known(top.EmbeddedInode()) > maxInodes+10*forgetBatch {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d inodes are known, %d at most were wanted", known(top.EmbeddedInode()), maxInodes)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if text, err := io.ReadAll(open); err != nil || string(text) != "17\n" {
+		t.Errorf("a file that was open all the time: %q %v", text, err)
+	}
+	out, err := exec.Command("diff", "-r", "--no-dereference", "--exclude=fifo", "--exclude=dev", filepath.Join(store, "tree"), dir).CombinedOutput()
+	if err != nil {
+		t.Errorf("diff: %v\n%s", err, out)
+	}
+}
+
+// known counts the inodes below one.
+func known(n *gofs.Inode) (count int) {
+	for _, child := range n.Children() {
+		count += 1 + known(child)
+	}
+	return count
 }

@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"io"
+	"sync/atomic"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapdiff/apply"
+	"snapdiff/snapshot/beneath"
 )
 
 // node is one inode of a restore point. It holds no more than where to look.
@@ -18,6 +20,7 @@ type node struct {
 	point  *point
 	file   apply.ViewFile
 	forget *forgetter
+	known  atomic.Pointer[[]beneath.Xattr] // see xattrs
 }
 
 var (
@@ -28,12 +31,11 @@ var (
 	_ gofs.NodeGetxattrer      = (*node)(nil)
 	_ gofs.NodeListxattrer     = (*node)(nil)
 	_ gofs.NodeOpener          = (*node)(nil)
+	_ gofs.NodeFlusher         = (*node)(nil)
 	_ gofs.FileReader          = (*handle)(nil)
 	_ gofs.FileLseeker         = (*handle)(nil)
 	_ gofs.FileReleaser        = (*handle)(nil)
 	_ gofs.FilePassthroughFder = (*handle)(nil)
-	_ gofs.FileReaddirenter    = (*dirHandle)(nil)
-	_ gofs.FileSeekdirer       = (*dirHandle)(nil)
 )
 
 // Lookup finds a name in a directory.
@@ -47,10 +49,15 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	if err != nil {
 		return nil, errno(err)
 	}
+	return n.child(ctx, f, attr, out), 0
+}
+
+// child makes the inode of a file that was found in this directory.
+func (n *node) child(ctx context.Context, f apply.ViewFile, attr apply.ViewAttr, out *fuse.EntryOut) *gofs.Inode {
 	n.point.setAttr(&out.Attr, attr)
 	child := n.NewInode(ctx, &node{point: n.point, file: f, forget: n.forget}, gofs.StableAttr{Ino: out.Ino, Mode: attr.Type()})
 	n.forget.add(child)
-	return child, 0
+	return child
 }
 
 // Getattr gives the attributes.
@@ -78,16 +85,42 @@ func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
 	return []byte(target), errno(err)
 }
 
-// Getxattr gives one extended attribute.
-func (n *node) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
+// xattrs are the extended attributes. The kernel does not keep them, and a program that copies asks several times.
+func (n *node) xattrs() ([]beneath.Xattr, syscall.Errno) {
+	if known := n.known.Load(); known != nil {
+		return *known, 0
+	}
 	view, done, err := n.point.use()
 	if err != nil {
-		return 0, errno(err)
+		return nil, errno(err)
 	}
 	defer done()
 	list, err := view.Xattrs(n.file)
 	if err != nil {
-		return 0, errno(err)
+		return nil, errno(err)
+	}
+	const few = 512 // bytes: 50,000 inodes are kept
+	size := 0
+	for _, x := range list {
+		size += len(x.Name) + len(x.Value)
+	}
+	switch {
+	case size == 0:
+		n.known.Store(&noXattrs)
+	case size <= few:
+		n.known.Store(&list)
+	}
+	return list, 0
+}
+
+// noXattrs is what all files without extended attributes have.
+var noXattrs []beneath.Xattr
+
+// Getxattr gives one extended attribute.
+func (n *node) Getxattr(_ context.Context, name string, dest []byte) (uint32, syscall.Errno) {
+	list, err := n.xattrs()
+	if err != 0 {
+		return 0, err
 	}
 	for _, x := range list {
 		if x.Name == name {
@@ -99,14 +132,9 @@ func (n *node) Getxattr(_ context.Context, name string, dest []byte) (uint32, sy
 
 // Listxattr gives the names of the extended attributes.
 func (n *node) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno) {
-	view, done, err := n.point.use()
-	if err != nil {
-		return 0, errno(err)
-	}
-	defer done()
-	list, err := view.Xattrs(n.file)
-	if err != nil {
-		return 0, errno(err)
+	list, err := n.xattrs()
+	if err != 0 {
+		return 0, err
 	}
 	var names []byte
 	for _, x := range list {
@@ -114,6 +142,9 @@ func (n *node) Listxattr(_ context.Context, dest []byte) (uint32, syscall.Errno)
 	}
 	return fill(dest, names)
 }
+
+// Flush tells the kernel not to call at each close: nothing is ever written.
+func (n *node) Flush(context.Context, gofs.FileHandle) syscall.Errno { return unix.ENOSYS }
 
 // Open opens a file. Its pages stay good after it is closed.
 func (n *node) Open(context.Context, uint32) (gofs.FileHandle, uint32, syscall.Errno) {
@@ -138,9 +169,10 @@ type handle struct {
 // PassthroughFd lets the kernel read the file itself, unless a run may write to it.
 func (h *handle) PassthroughFd() (int, bool) { return h.file.Fixed() }
 
-// Read reads without moving bytes through this process where the kernel can do that.
+// Read is for kernels that do not read the file themselves. Large pieces do not move through this process; with small ones that would
+// take longer.
 func (h *handle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	if fd, fixed := h.file.Fixed(); fixed {
+	if fd, fixed := h.file.Fixed(); fixed && len(dest) > smallRead {
 		return fuse.ReadResultFd(uintptr(fd), off, len(dest)), 0
 	}
 	n, err := h.file.ReadAt(dest, off)
@@ -149,6 +181,9 @@ func (h *handle) Read(_ context.Context, dest []byte, off int64) (fuse.ReadResul
 	}
 	return fuse.ReadResultData(dest[:n]), 0
 }
+
+// smallRead is the size of reads that are answered by copying, in bytes.
+const smallRead = 16 << 10
 
 // Lseek finds data and holes.
 func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
@@ -160,40 +195,4 @@ func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, sy
 func (h *handle) Release(context.Context) syscall.Errno {
 	h.done()
 	return errno(h.file.Close())
-}
-
-// OpendirHandle lists a directory. The kernel may keep the list.
-func (n *node) OpendirHandle(context.Context, uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	view, done, err := n.point.use()
-	if err != nil {
-		return nil, 0, errno(err)
-	}
-	defer done()
-	list, err := view.List(n.file)
-	if err != nil {
-		return nil, 0, errno(err)
-	}
-	return &dirHandle{list: list}, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
-}
-
-// dirHandle is an open directory: the offset of an entry is its number, from 1.
-type dirHandle struct {
-	list *apply.Listing
-	next int
-}
-
-// Readdirent gives the next entry, nil at the end.
-func (d *dirHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno) {
-	if d.next >= d.list.Len() {
-		return nil, 0
-	}
-	name, kind := d.list.At(d.next)
-	d.next++
-	return &fuse.DirEntry{Name: name, Mode: kind, Off: uint64(d.next)}, 0
-}
-
-// Seekdir goes to where an entry ended.
-func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
-	d.next = int(min(off, uint64(d.list.Len())))
-	return 0
 }

@@ -71,7 +71,8 @@ type forgetter struct {
 	limit int
 }
 
-const (
+// How many inodes the kernel may know at once, and how many it is asked to forget at once. Tests make them smaller.
+var (
 	maxInodes   = 50_000
 	forgetBatch = 5_000
 )
