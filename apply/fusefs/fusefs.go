@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
 	"time"
 
@@ -46,6 +47,9 @@ func Mount(view *apply.View, dir string, opts Options) (*fuse.Server, error) {
 // mount mounts a filesystem of any of the kinds here.
 func mount(root gofs.InodeEmbedder, dir, name string, stable gofs.StableAttr, opts Options) (*fuse.Server, error) {
 	timeout := keep
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return nil, fmt.Errorf("%w: the kernel has no FUSE: modprobe fuse (in a container: give it the device)", err)
+	}
 	return gofs.Mount(dir, root, &gofs.Options{
 		EntryTimeout: &timeout, AttrTimeout: &timeout, NegativeTimeout: &timeout,
 		NullPermissions: true, // a mode of 0 is one

@@ -15,6 +15,7 @@ import (
 
 	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
+	"snapdiff/apply/fusefs"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/source"
@@ -133,7 +134,7 @@ func (b *bench) judge() Picture {
 	return picture
 }
 
-// judgePast restores each restore point and judges it by the picture that was taken of the mirror when it was the newest.
+// judgePast restores and mounts each restore point and judges it by the picture that was taken of the mirror when it was the newest.
 func (b *bench) judgePast() {
 	b.Helper()
 	dir := b.TempDir()
@@ -145,10 +146,22 @@ func (b *bench) judgePast() {
 		to, err := os.MkdirTemp(dir, id+"-")
 		b.must(err)
 		_, err = view.Restore(b.Context(), "", filepath.Join(to, "tree"))
-		view.Close()
 		b.must(err)
 		picture.Judge(b, filepath.Join(to, "tree"))
+		b.judgeMounted(view, picture)
+		b.must(view.Close())
 	}
+}
+
+// judgeMounted judges a restore point that is mounted.
+func (b *bench) judgeMounted(view *apply.View, picture Picture) {
+	b.Helper()
+	dir := b.TempDir()
+	server, err := fusefs.Mount(view, dir, fusefs.Options{})
+	b.must(err)
+	defer server.Wait()
+	defer server.Unmount()
+	picture.Judge(b, dir)
 }
 
 // each runs a test for every kind of source with one of its mirrors, which the seed chooses; with SNAPDIFF_SOAK with all, with
