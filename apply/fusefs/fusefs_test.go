@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,11 @@ func handMade(t *testing.T) (store string, conn *sqlite.Conn) {
 	t.Helper()
 	applytest.NeedRoot(t)
 	store = t.TempDir()
+	return store, handMadeAt(t, store)
+}
+
+func handMadeAt(t *testing.T, store string) (conn *sqlite.Conn) {
+	t.Helper()
 	shell(t, store, `
 		mkdir -p tree/d/e history; cd tree; echo same > f; ln f g; ln f d/f; truncate -s 1M hole; echo x >> hole; ln -s "$(printf '%0300d' 0)" link; mkfifo fifo
 		mknod dev c 1 3; setfattr -n user.a -v b f; setfacl -m u:99:r f; setfacl -d -m u:99:rwx d; echo secret > s; chmod 4000 s; touch "$(printf 'a\nb\377')"
@@ -66,7 +72,7 @@ func handMade(t *testing.T) (store string, conn *sqlite.Conn) {
 			mtime_n INTEGER, nlink INTEGER, xattrs BLOB, content INTEGER);
 		INSERT INTO runs VALUES (1, 'done', 1000);
 		INSERT INTO nodes VALUES (1,1,0,0,'',16384,1), (2,2,0,1,CAST('d' AS BLOB),16384,1), (3,3,0,2,CAST('e' AS BLOB),16384,1);`, nil))
-	return store, conn
+	return conn
 }
 
 // mounted is such a store and a mount of it.
@@ -187,4 +193,51 @@ func known(n *gofs.Inode) (count int) {
 		count += 1 + known(child)
 	}
 	return count
+}
+
+// A large file of a mirror that is patched in place is read through this process until a run replaces it, and then by the kernel
+// itself. Whoever has it open from before does not keep others from opening it.
+func TestOpenWhileARunReplacesIt(t *testing.T) {
+	applytest.NeedRoot(t)
+	store := filepath.Join(applytest.Mount(t, applytest.Ext4), "store")
+	check(t, os.Mkdir(store, 0o700))
+	conn := handMadeAt(t, store)
+	shell(t, store, "head -c 9000000 /dev/urandom > tree/large; mkdir history/r2")
+	want, err := os.ReadFile(filepath.Join(store, "tree/large"))
+	check(t, err)
+	view, err := apply.OpenView(store, "", 1)
+	check(t, err)
+	defer view.Close()
+	dir := t.TempDir()
+	server, err := Mount(view, dir, Options{})
+	check(t, err)
+	defer server.Wait()
+	defer server.Unmount()
+	var open []*os.File
+	look := func(when string) {
+		if f, err := os.Open(filepath.Join(dir, "large")); err != nil {
+			t.Errorf("%s: %v", when, err)
+		} else {
+			open = append(open, f)
+		}
+		for i, f := range open {
+			if got, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<30)); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s, open %d: %d bytes, %v", when, i, len(got), err)
+			}
+		}
+	}
+	look("before")
+	shell(t, store, "mv tree/large history/r2/20; echo other > tree/large")
+	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs VALUES (2, 'done', 2000); INSERT INTO nodes VALUES (20,20,0,0,NULL,32768,1);
+		INSERT INTO names VALUES (1,CAST('large' AS BLOB),20); INSERT INTO versions VALUES (20,2,33188,0,0,0,9000000,1,1,1,NULL,1);`, nil))
+	look("after")
+	look("again")
+	for _, f := range open {
+		check(t, f.Close())
+	}
+	open = nil
+	look("when all were closed")
+	for _, f := range open {
+		check(t, f.Close())
+	}
 }

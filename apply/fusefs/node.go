@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"io"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -21,6 +22,9 @@ type node struct {
 	file   apply.ViewFile
 	forget *forgetter
 	known  atomic.Pointer[[]beneath.Xattr] // see xattrs
+
+	opening sync.Mutex
+	asked   int // open files that are read through us
 }
 
 var (
@@ -152,22 +156,38 @@ func (n *node) Open(context.Context, uint32) (gofs.FileHandle, uint32, syscall.E
 	if err != nil {
 		return nil, 0, errno(err)
 	}
+	n.opening.Lock()
+	defer n.opening.Unlock()
 	file, err := view.Open(n.file)
 	if err != nil {
 		done()
 		return nil, 0, errno(err)
 	}
-	return &handle{file, done}, fuse.FOPEN_KEEP_CACHE, 0
+	if _, fixed := file.Fixed(); !fixed {
+		n.asked++
+		return &handle{node: n, file: file, asked: true, done: done}, fuse.FOPEN_KEEP_CACHE, 0
+	}
+	return &handle{node: n, file: file, done: done}, fuse.FOPEN_KEEP_CACHE, 0
 }
 
 // handle is an open file. It says nothing of attributes: those of the file in the store may be of another date.
 type handle struct {
-	file *apply.Contents
-	done func() // lets the restore point go
+	node  *node
+	file  *apply.Contents
+	asked bool   // counted in node.asked
+	done  func() // lets the restore point go
 }
 
-// PassthroughFd lets the kernel read the file itself, unless a run may write to it.
-func (h *handle) PassthroughFd() (int, bool) { return h.file.Fixed() }
+// PassthroughFd lets the kernel read the file itself, unless a run may write to it. While it reads an inode through us it refuses
+// to read it itself, so one that was opened before a run made it fixed goes on as it was.
+func (h *handle) PassthroughFd() (int, bool) {
+	h.node.opening.Lock()
+	defer h.node.opening.Unlock()
+	if h.node.asked > 0 {
+		return -1, false
+	}
+	return h.file.Fixed()
+}
 
 // Read is for kernels that do not read the file themselves. Large pieces do not move through this process; with small ones that would
 // take longer.
@@ -193,6 +213,11 @@ func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, sy
 
 // Release closes the file.
 func (h *handle) Release(context.Context) syscall.Errno {
+	if h.asked {
+		h.node.opening.Lock()
+		h.node.asked--
+		h.node.opening.Unlock()
+	}
 	h.done()
 	return errno(h.file.Close())
 }
