@@ -25,7 +25,13 @@ func (x *execution) attach() error {
 			files = append(files, in)
 		}
 	}
-	if err := x.each(len(files), func(i int) error { return x.attachInode(files[i]) }); err != nil {
+	size := func(i int) int64 {
+		if files[i].What&(diff.New|diff.Data) == 0 {
+			return 0
+		}
+		return files[i].Attr.Size
+	}
+	if err := x.eachSized(len(files), size, func(i int) error { return x.attachInode(files[i]) }); err != nil {
 		return err
 	}
 	return x.bury()

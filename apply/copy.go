@@ -35,7 +35,7 @@ type firstCopy struct {
 	index        bool // names are put into the link index
 	workers      int
 	step         func(name string) error
-	progress     func(files, bytes int64)
+	progress     func(Progress)
 	batchFiles   int64         // a batch is closed after so many files
 	batchBytes   int64         // or so many bytes
 	batchTime    time.Duration // or so long
@@ -116,7 +116,7 @@ func (f *firstCopy) defaults() {
 		f.step = func(string) error { return nil }
 	}
 	if f.progress == nil {
-		f.progress = func(int64, int64) {}
+		f.progress = func(Progress) {}
 	}
 	if f.batchFiles == 0 {
 		f.batchFiles, f.batchBytes, f.batchTime = defaultBatchFiles, defaultBatchBytes, defaultBatchTime
@@ -224,7 +224,7 @@ func (f *firstCopy) markAll(ended <-chan struct{}) error {
 		case <-tick.C:
 		}
 		nowFiles, nowBytes := f.counts.Files.Load(), f.counts.Bytes.Load()
-		f.progress(nowFiles, nowBytes)
+		f.progress(Progress{Doing: "copying", Names: nowFiles, Bytes: nowBytes})
 		if !over && time.Since(last) < f.batchTime && nowFiles-files < f.batchFiles && nowBytes-bytes < f.batchBytes {
 			continue
 		}

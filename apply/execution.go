@@ -45,6 +45,7 @@ type execution struct {
 	stands   map[string]bool    // paths of nested subvolumes' placeholders
 	exchange bool               // see put
 	unmarked bool               // Attach has ended and is not marked, see smallPlan
+	doing    string             // what Progress says
 
 	mending sync.Mutex
 	mu      sync.Mutex // guards what follows, and the catalog while workers are on
@@ -130,11 +131,27 @@ func (x *execution) at(name string) error {
 
 // each calls do for 0 to n-1 on several workers, neighbours mostly on the same. Within a test's steps it goes in order.
 func (x *execution) each(n int, do func(i int) error) error {
+	return x.eachSized(n, nil, do)
+}
+
+// eachSized is each of things with contents; sizes, which may be nil, are for Progress.
+func (x *execution) eachSized(n int, size func(i int) int64, do func(i int) error) error {
 	workers := x.opts.workers()
 	if x.opts.Step != nil {
 		workers = 1
 	}
-	return inChunks(x.ctx, workers, n, do)
+	if x.opts.Progress == nil {
+		return inChunks(x.ctx, workers, n, do)
+	}
+	if size == nil {
+		size = func(int) int64 { return 0 }
+	}
+	m := meter{tell: x.opts.Progress, doing: x.doing}
+	m.ofNames.Store(int64(n))
+	for i := range n {
+		m.ofBytes += size(i)
+	}
+	return inChunks(x.ctx, workers, n, func(i int) error { defer m.add(1, size(i)); return do(i) })
 }
 
 // chunk is how many neighbours one worker takes: they mostly share a directory.

@@ -70,6 +70,9 @@ func (p *pruner) thinVersions(g gap, run int64) error {
 		if err != nil || last == 0 {
 			return err
 		}
+		if p.opts.Progress != nil {
+			p.opts.Progress(Progress{Doing: fmt.Sprintf("looking at what r%d changed", run)})
+		}
 		if node = last; len(batch) == 0 {
 			continue
 		}
@@ -193,6 +196,14 @@ func (s *Store) charge(run, bytes int64) error {
 
 // emptyTrash removes the objects that no row needs.
 func (p *pruner) emptyTrash() error {
+	m := meter{tell: p.opts.Progress, doing: "removing what no restore point needs"}
+	if m.tell != nil {
+		count, err := p.s.numbers(`SELECT count(*) FROM trash`)
+		if err != nil {
+			return err
+		}
+		m.ofNames.Store(count[0])
+	}
 	for {
 		var objects []staleVersion
 		err := p.s.query(`SELECT run, node, bytes FROM trash LIMIT ?`, func(row *sqlite.Stmt) error {
@@ -209,6 +220,7 @@ func (p *pruner) emptyTrash() error {
 			if err := ignoreMissing(p.s.top.Unlink(historyPath(o.run, o.node))); err != nil {
 				return err
 			}
+			m.add(1, 0)
 		}
 		if err := p.s.history_.SyncFS(); err != nil {
 			return err

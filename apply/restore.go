@@ -25,6 +25,8 @@ type RestoreOptions struct {
 	Overwrite bool
 	// Workers restore files; 0: as many as do a disk good.
 	Workers int
+	// Progress, when set, is told now and then how far it is.
+	Progress func(Progress)
 }
 
 // Restored is what a restore did.
@@ -85,6 +87,7 @@ func (v *View) RestoreWith(ctx context.Context, path, to string, opts RestoreOpt
 	}
 	defer root.Close()
 	r := newRestorer(ctx, v, root, opts)
+	defer r.done.count(ctx, v, f)()
 	r.name(f, filepath.Base(to), nil)
 	return r.end(to)
 }

@@ -27,7 +27,7 @@ type restorer struct {
 	workers errgroup.Group
 	temp    atomic.Int64
 
-	names, bytes atomic.Int64
+	done meter // names and bytes
 
 	mu  sync.Mutex
 	bad Unrestored
@@ -37,7 +37,7 @@ type restorer struct {
 const maxRestoreErrors = 20
 
 func newRestorer(ctx context.Context, v *View, root *beneath.Root, opts RestoreOptions) *restorer {
-	r := &restorer{ctx: ctx, view: v, root: root, opts: opts}
+	r := &restorer{ctx: ctx, view: v, root: root, opts: opts, done: meter{tell: opts.Progress, doing: "restoring"}}
 	r.buffers.New = func() any { b := make([]byte, copyBuffer); return &b }
 	if opts.Workers <= 0 {
 		opts.Workers = defaultWorkers()
@@ -50,7 +50,7 @@ func newRestorer(ctx context.Context, v *View, root *beneath.Root, opts RestoreO
 func (r *restorer) end(to string) (Restored, error) {
 	done := Restored{To: to}
 	err := errors.Join(r.workers.Wait(), r.ctx.Err())
-	done.Names, done.Bytes = r.names.Load(), r.bytes.Load()
+	done.Names, done.Bytes = r.done.names.Load(), r.done.bytes.Load()
 	if err == nil && r.bad.Names > 0 {
 		err = &r.bad
 	}
@@ -97,7 +97,7 @@ func (d *restoringDir) done() {
 	if err := d.r.finish(d.file, d.path); err != nil {
 		d.r.failed(d.path, err)
 	}
-	d.r.names.Add(1)
+	d.r.done.add(1, 0)
 	d.parent.done()
 }
 
@@ -176,7 +176,7 @@ func (r *restorer) file(f ViewFile, path string) error {
 	if group.err != nil {
 		return fmt.Errorf("its other name %q could not be restored: %w", group.path, group.err)
 	}
-	r.names.Add(1)
+	r.done.add(1, 0)
 	return r.put(path, func(at string) error { return beneath.Link(r.root, group.path, r.root, at) })
 }
 
@@ -223,7 +223,7 @@ func (r *restorer) inode(in *inspected, path string) error {
 	if err != nil {
 		return err
 	}
-	r.names.Add(1)
+	r.done.add(1, 0)
 	err = setAttributes(to, &in.attr, in.xattrs)
 	if to.fd >= 0 {
 		err = errors.Join(err, unix.Close(to.fd)) // a network filesystem may say only now that it could not write
@@ -251,7 +251,7 @@ func (r *restorer) contents(in *inspected, at spot) (int, error) {
 	if err != nil {
 		return -1, errors.Join(err, unix.Close(out), unix.Unlinkat(at.dir, at.base, 0)) // half a file looks like a whole one
 	}
-	r.bytes.Add(in.file.Size())
+	r.done.add(0, in.file.Size())
 	return out, nil
 }
 

@@ -24,8 +24,8 @@ type Problem struct {
 type Options struct {
 	// Workers that copy files; 0: as many as do a disk good.
 	Workers int
-	// Progress, when set, is told now and then how many files and bytes a first copy has copied.
-	Progress func(files, bytes int64)
+	// Progress, when set, is told now and then how far it is.
+	Progress func(Progress)
 	// Step, when set, is called before every single change, with its name. An error of it stops everything there, as a
 	// kill would. For tests.
 	Step func(name string) error
@@ -185,15 +185,17 @@ var smallPlan = 50_000
 func (x *execution) phases(state string) error {
 	for _, ph := range []struct {
 		from, to string
+		doing    string
 		do, mark func() error
 	}{
-		{Recorded, Detached, x.detach, func() error { return x.mark(Detached, nil) }},
-		{Detached, Attached, x.attach, x.markAttached},
-		{Attached, Finished, x.finish, x.markFinished},
+		{Recorded, Detached, "taking out what went", x.detach, func() error { return x.mark(Detached, nil) }},
+		{Detached, Attached, "putting in what came", x.attach, x.markAttached},
+		{Attached, Finished, "setting owners, modes and times", x.finish, x.markFinished},
 	} {
 		if state != ph.from {
 			continue
 		}
+		x.doing = ph.doing
 		err := ph.do()
 		if err == nil {
 			err = ph.mark()

@@ -20,6 +20,8 @@ type TarOptions struct {
 	Skipped func(path string)
 	// Searching is as in Comparison.Paths.
 	Searching func(files int)
+	// Progress, when set, is told now and then how far it is.
+	Progress func(Progress)
 }
 
 // Tar writes the file or subtree at path of the view, "" for all, to w as a pax archive with all that counts as equal: contents, holes,
@@ -32,6 +34,7 @@ func (v *View) Tar(ctx context.Context, w io.Writer, path string, o TarOptions) 
 		return err
 	}
 	t := newArchive(ctx, v, w, o)
+	defer t.done.count(ctx, v, f)()
 	if err := t.tree(f, path); err != nil {
 		return err
 	}
@@ -73,11 +76,13 @@ type archive struct {
 	view  *View
 	w     *bufio.Writer
 	o     TarOptions
+	done  meter
 	links map[uint64]*restoredLink
 }
 
 func newArchive(ctx context.Context, v *View, w io.Writer, o TarOptions) *archive {
-	return &archive{ctx: ctx, view: v, w: bufio.NewWriterSize(w, copyBuffer), o: o, links: make(map[uint64]*restoredLink)}
+	return &archive{ctx: ctx, view: v, w: bufio.NewWriterSize(w, copyBuffer), o: o, done: meter{tell: o.Progress, doing: "writing the archive"},
+		links: make(map[uint64]*restoredLink)}
 }
 
 // close ends the archive: two empty blocks.
@@ -120,6 +125,7 @@ func (t *archive) file(f ViewFile, path string) error {
 		return tarError(path, err)
 	}
 	defer in.close()
+	defer t.done.add(1, 0)
 	attr := in.attr
 	e := paxEntry{name: path, mode: attr.Mode & 0o7777, uid: attr.UID, gid: attr.GID, mtime: attr.MtimeSec, nsec: attr.MtimeNsec}
 	if first := t.linked(attr, path); first != "" {
@@ -232,6 +238,7 @@ func (t *archive) copy(in *Contents, p diff.Range) error {
 			return err
 		}
 		p.Off, p.Len = p.Off+n, p.Len-n
+		t.done.add(0, n)
 	}
 	return nil
 }

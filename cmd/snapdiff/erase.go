@@ -38,6 +38,7 @@ source first, and a run made. A file that also has a name elsewhere, or was move
 		},
 	}
 	addJobFlag(cmd, &o.job)
+	addProgressFlag(cmd)
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVarP(&o.dry, "dry-run", "n", false, "only say what would go")
 	return cmd
@@ -69,7 +70,9 @@ func (a *app) erase(cmd *cobra.Command, o eraseOptions, path string) (err error)
 			return err
 		}
 	}
-	_, err = store.Erase(cmd.Context(), path, false, apply.Options{})
+	news, end := a.progress(cmd, "")
+	defer end()
+	_, err = store.Erase(cmd.Context(), path, false, apply.Options{Progress: news})
 	return err
 }
 

@@ -1,47 +1,31 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"time"
+	"os"
 
-	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
 
-	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/output"
 )
 
-// progressBar shows how far a first copy is: files, bytes, rate and time left. It appears with the first news.
-type progressBar struct {
-	w   io.Writer
-	job string
-	bar *progressbar.ProgressBar
+// addProgressFlag gives a command that may take long its --progress.
+func addProgressFlag(cmd *cobra.Command) {
+	cmd.Flags().Bool("progress", false, "show how far it is: on a terminal that is the default (--progress=false: not), elsewhere it is a line every ten seconds")
 }
 
-// show tells the news. What is in use on the source's filesystem is the most there can be, so the time left is the most
-// too.
-func (p *progressBar) show(now job.Progress) {
-	if p.bar == nil {
-		total := now.Total
-		if total == 0 {
-			total = -1 // a spinner
-		}
-		p.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(p.w), progressbar.OptionShowBytes(true), progressbar.OptionUseANSICodes(false),
-			progressbar.OptionSetWidth(20), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetPredictTime(total > 0), progressbar.OptionSetElapsedTime(true), progressbar.OptionFullWidth())
+// progress begins to show on stderr how far something is, and gives what to tell the news, nil where nobody wants to see them. end
+// is to be called when it is over. label is put before all.
+func (a *app) progress(cmd *cobra.Command, label string) (news func(apply.Progress), end func()) {
+	stderr := cmd.ErrOrStderr()
+	wanted := output.IsTerminal(stderr) && os.Getenv("TERM") != "dumb" && (a.logger == nil || !a.logger.Replaces)
+	if f := cmd.Flags().Lookup("progress"); f.Changed {
+		wanted = f.Value.String() == "true"
 	}
-	p.bar.Describe(fmt.Sprintf("%s: %s files, %s", p.job, output.Count(now.Files), output.Size(now.Bytes)))
-	bytes := now.Bytes
-	if now.Total > 0 {
-		bytes = min(bytes, now.Total-1) // the end is said by close
+	if !wanted {
+		return nil, func() {}
 	}
-	p.bar.Set64(bytes)
-}
-
-// close takes the bar away.
-func (p *progressBar) close() {
-	if p.bar != nil {
-		p.bar.Finish()
-		p.bar.Exit()
-	}
+	bar := output.NewBar(stderr, label)
+	a.bar = bar
+	return func(p apply.Progress) { bar.Show(output.Step(p)) }, func() { bar.Close(); a.bar = nil }
 }

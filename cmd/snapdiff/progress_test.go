@@ -1,27 +1,101 @@
 package main
 
 import (
-	"bytes"
-	"strings"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
 	"testing"
 
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 )
 
-func TestProgressBar(t *testing.T) {
-	for total, want := range map[int64][]string{1 << 30: {"mail: 1,234 files, 500 MB", "%"}, 0: {"mail: 1,234 files, 500 MB"}} {
-		var out bytes.Buffer
-		bar := &progressBar{w: &out, job: "mail"}
-		bar.close() // nothing was said yet
-		if out.Len() > 0 {
-			t.Errorf("a bar that never appeared: %q", out.String())
+// --progress is asked for where there is no terminal; what is over at once shows nothing.
+func TestProgressFlag(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1", "a/2")
+	b.snapdiff(0, "init")
+	b.silent("run", "--progress")
+	b.silent("verify", "--progress=false")
+}
+
+// Everything that may take long tells how far it is, in the end that it is (nearly) done, and never more than there is.
+func TestProgressOfAllLongWork(t *testing.T) {
+	b := newJobBench(t, "keep = { last = 1 }")
+	for i := range 200 {
+		b.write(fmt.Sprintf("a/%d", i), fmt.Sprintf("b/%d", i))
+	}
+	b.snapdiff(0, "init")
+	c, err := config.Load(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := c.Jobs[0]
+
+	var mu sync.Mutex
+	last := map[string]apply.Progress{}
+	news := func(p apply.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if p.OfNames > 0 && p.Names > p.OfNames || p.OfBytes > 0 && p.Bytes > p.OfBytes {
+			t.Errorf("more is done than there is: %+v", p)
 		}
-		bar.show(job.Progress{Files: 1234, Bytes: 500_000_000, Total: total})
-		bar.close()
-		for _, w := range want {
-			if !strings.Contains(out.String(), w) {
-				t.Errorf("total %d: %q lacks %q", total, out.String(), w)
-			}
+		if l := last[p.Doing]; p.Names >= l.Names || p.OfNames != l.OfNames {
+			last[p.Doing] = p
 		}
 	}
+	run := func(o job.Options) {
+		t.Helper()
+		o.Progress = news
+		if _, err := job.Run(t.Context(), j, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(names int64, doing ...string) {
+		t.Helper()
+		for _, d := range doing {
+			if got := last[d]; got.Names < names {
+				t.Errorf("%q: got to %+v, want at least %d", d, got, names)
+			}
+		}
+		clear(last)
+	}
+	run(job.Options{})
+	want(400, "copying")
+	for i := range 200 {
+		if err := os.Rename(filepath.Join(b.source, fmt.Sprintf("a/%d", i)), filepath.Join(b.source, fmt.Sprintf("a/%d.new", i))); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(b.source, fmt.Sprintf("b/%d", i)), []byte("other"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.Keep = nil // the prune is for later
+	run(job.Options{Full: true})
+	want(192, "comparing", "taking out what went", "putting in what came")
+	if _, err := job.Verify(t.Context(), j, job.VerifyOptions{Progress: news}, func(string, ...any) {}); err != nil {
+		t.Fatal(err)
+	}
+	want(400, "comparing")
+	view, err := apply.OpenView(j.Store, "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := view.RestoreWith(t.Context(), "b", t.TempDir(), apply.RestoreOptions{Progress: news}); err != nil {
+		t.Fatal(err)
+	}
+	want(192, "restoring")
+	if err := view.Tar(t.Context(), io.Discard, "a", apply.TarOptions{Progress: news}); err != nil {
+		t.Fatal(err)
+	}
+	want(192, "writing the archive")
+	view.Close()
+	j.Keep = c.Jobs[0].Keep
+	if _, err := job.Prune(t.Context(), j, false, apply.Options{Progress: news}); err != nil {
+		t.Fatal(err)
+	}
+	want(192, "removing what no restore point needs")
 }

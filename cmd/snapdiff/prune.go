@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
@@ -21,7 +22,9 @@ All jobs when none is named.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var rows [][]string
 			err := a.eachJob(args, func(j config.Job) error {
-				fates, err := job.Prune(cmd.Context(), j, dry)
+				news, end := a.progress(cmd, j.Name+": ")
+				fates, err := job.Prune(cmd.Context(), j, dry, apply.Options{Progress: news})
+				end()
 				for _, f := range fates {
 					if !a.json {
 						rows = append(rows, f.Cells())
@@ -40,6 +43,7 @@ All jobs when none is named.`,
 			return err
 		},
 	}
+	addProgressFlag(cmd)
 	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "only say what would be dropped, why, and what space that frees")
 	return cmd
 }

@@ -47,6 +47,7 @@ With --files-from every path in FILE is brought below the directory TO, at its w
 		},
 	}
 	addJobFlag(cmd, &o.job)
+	addProgressFlag(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&o.overwrite, "overwrite", false, "put it in the place of what is there; a directory takes it in and keeps its other names")
 	flags.StringVar(&o.filesFrom, "files-from", "", "restore the paths in `FILE`, one a line")
@@ -88,12 +89,14 @@ func (a *app) restore(cmd *cobra.Command, o restoreOptions, args []string) error
 	}
 	defer view.Close()
 	var done apply.Restored
-	opts := apply.RestoreOptions{Overwrite: o.overwrite}
+	news, end := a.progress(cmd, "")
+	opts := apply.RestoreOptions{Overwrite: o.overwrite, Progress: news}
 	if o.filesFrom != "" {
 		done, err = view.RestoreList(cmd.Context(), paths, to, opts)
 	} else {
 		done, err = view.RestoreWith(cmd.Context(), paths[0], to, opts)
 	}
+	end()
 	return errors.Join(err, a.reportRestored(cmd.OutOrStdout(), run, done))
 }
 

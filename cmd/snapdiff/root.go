@@ -11,6 +11,7 @@ import (
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/logging"
+	"snapdiff/cmd/snapdiff/output"
 )
 
 // app is what all commands share.
@@ -26,6 +27,8 @@ type app struct {
 	logger           *logging.Log
 	stderr           io.Writer
 	logged           bool
+	// bar is what shows how far something is, nil when nothing does.
+	bar *output.Bar
 	// started: the command line made sense and the command itself runs. Errors before that are usage errors.
 	started bool
 }

@@ -19,8 +19,8 @@ import (
 
 // runFlags are the flags of run.
 type runFlags struct {
-	dryRun, progress, newSource, full bool
-	approve, snapshot                 string
+	dryRun, newSource, full bool
+	approve, snapshot       string
 }
 
 func newRunCommand(a *app) *cobra.Command {
@@ -53,14 +53,14 @@ worse happened than that files could not be copied.`,
 				if f.dryRun {
 					return a.lookAtJob(cmd, j, opts)
 				}
-				return a.runJob(cmd, j, opts, f)
+				return a.runJob(cmd, j, opts)
 			})
 		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say what is done")
 	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "show what would change, and change nothing")
-	flags.BoolVar(&f.progress, "progress", false, "show how far a first copy is (on a terminal this is the default)")
+	addProgressFlag(cmd)
 	flags.StringVar(&f.approve, "approve", "", "let the run `ID` (r17) through that max_deleted holds, just as it was reported")
 	flags.StringVar(&f.snapshot, "snapshot", "", "take the existing read-only `SNAPSHOT` of the source, made by any program, as its new state")
 	flags.BoolVar(&f.newSource, "accept-new-source", false, "mirror the source although it is another one than before: compare in full, keep history")
@@ -100,16 +100,14 @@ func (a *app) onlyJob(args []string) (config.Job, error) {
 }
 
 // runJob runs one job and reports it.
-func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options, f runFlags) error {
+func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 	stderr := cmd.ErrOrStderr()
 	opts.Say = a.sayer(stderr, j)
-	if f.progress || output.IsTerminal(stderr) {
-		bar := &progressBar{w: stderr, job: j.Name}
-		opts.Progress = bar.show
-		defer bar.close()
-	}
+	news, end := a.progress(cmd, j.Name+": ")
+	opts.Progress = news
 	a.note(slog.LevelInfo, j.Name, "", "run begins", "source", j.Source, "store", j.Store)
 	reports, err := job.Run(cmd.Context(), j, opts)
+	end()
 	for _, r := range reports {
 		if err := a.reportRun(cmd.OutOrStdout(), stderr, r); err != nil {
 			return err
@@ -153,7 +151,10 @@ func (a *app) reportRun(stdout, stderr io.Writer, r *job.Report) error {
 func (a *app) lookAtJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	opts.Say = a.sayer(stderr, j)
+	news, end := a.progress(cmd, j.Name+": ")
+	opts.Progress = news
 	p, err := job.Look(cmd.Context(), j, opts)
+	end()
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,7 @@ func (a *app) tell(w io.Writer, level slog.Level, job, run, text string, attrs .
 	if run != "" {
 		text = run + ": " + text
 	}
+	a.bar.Clear()
 	fmt.Fprintf(w, "%s: %s\n", job, text)
 }
 

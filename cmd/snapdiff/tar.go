@@ -40,6 +40,7 @@ path, each ended by a NUL, what is in a directory first. Extract an archive of c
 		RunE: func(cmd *cobra.Command, args []string) error { return a.tar(cmd, o, args) },
 	}
 	addJobFlag(cmd, &o.job)
+	addProgressFlag(cmd)
 	cmd.Flags().StringVar(&o.since, "since", "", "only what changed since `DATE`")
 	cmd.Flags().StringVar(&o.deleted, "deleted", "", "with --since: the `FILE` for what went, each path ended by a NUL")
 	return cmd
@@ -65,8 +66,12 @@ func (a *app) tar(cmd *cobra.Command, o tarOptions, args []string) error {
 			return err
 		}
 	}
+	news, end := a.progress(cmd, "")
+	defer end()
 	opts := apply.TarOptions{
+		Progress: news,
 		Skipped: func(path string) {
+			a.bar.Clear()
 			fmt.Fprintf(cmd.ErrOrStderr(), "left out: %s is a socket\n", output.Name(path))
 		},
 		Searching: sayLinkSearch(cmd.ErrOrStderr()),

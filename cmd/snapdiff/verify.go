@@ -42,6 +42,7 @@ night, so that thirty nights read everything. All names and directories are alwa
 	cmd.Flags().StringVar(&share, "share", "", "read one share of the files only: `N/OF`")
 	cmd.Flags().Bool("nightly", false, "with --share: go on to the next share each night")
 	cmd.Flags().BoolVar(&opts.Repair, "repair", false, "bring back from the snapshot what differs")
+	addProgressFlag(cmd)
 	cmd.Flags().BoolVarP(&a.verbose, "verbose", "v", false, "say also that all is well, and what is done")
 	return cmd
 }
@@ -72,7 +73,10 @@ func parseShare(text string, opts *job.VerifyOptions, nightly bool, now time.Tim
 // verifyJob verifies one job's mirror and says what differs.
 func (a *app) verifyJob(cmd *cobra.Command, j config.Job, opts job.VerifyOptions) error {
 	stderr := cmd.ErrOrStderr()
+	news, end := a.progress(cmd, j.Name+": ")
+	opts.Progress = news
 	v, err := job.Verify(cmd.Context(), j, opts, a.sayer(stderr, j))
+	end()
 	if v == nil {
 		return err
 	}

@@ -88,11 +88,23 @@ func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*appl
 func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot) (*apply.Run, error) {
 	r.say("comparing in full: %s", reason)
 	mirror := r.store.Mirror()
-	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), diff.FullOptions{Exclude: r.exclude})
+	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), diff.FullOptions{Exclude: r.exclude, Progress: r.comparing(1)})
 	if err != nil {
 		return nil, fmt.Errorf("compare in full: %w", err)
 	}
 	return &apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason, Links: r.src.NeedsLinks()}, nil
+}
+
+// comparing tells how far a full comparison of one share of so many is. What is in use on the source's filesystem is the most
+// that there is to read; nil where nobody wants to know.
+func (r *runner) comparing(shares int) func(names, bytes int64) {
+	if r.opts.Progress == nil {
+		return nil
+	}
+	total := usedBytes(r.src.Dir()) / int64(max(shares, 1))
+	return func(names, bytes int64) {
+		r.opts.Progress(apply.Progress{Doing: "comparing", Names: names, Bytes: bytes, OfBytes: max(total, bytes+1)})
+	}
 }
 
 // adopted tells whether the mirror of a store without any run has something in it: a copy that init --adopt took over.

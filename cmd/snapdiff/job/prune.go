@@ -41,7 +41,7 @@ var ErrNoKeep = errors.New("has no keep in the configuration: every restore poin
 
 // Prune drops the restore points that the job's keep does not keep, and gives the fate of all of them, oldest first. The
 // source need not be there. dry: it only says what it would do.
-func Prune(ctx context.Context, j config.Job, dry bool) ([]*Fate, error) {
+func Prune(ctx context.Context, j config.Job, dry bool, opts apply.Options) ([]*Fate, error) {
 	if j.Keep == nil {
 		return nil, fmt.Errorf("job %s %w", j.Name, ErrNoKeep)
 	}
@@ -49,11 +49,11 @@ func Prune(ctx context.Context, j config.Job, dry bool) ([]*Fate, error) {
 	if err != nil {
 		return nil, err
 	}
-	fates, err := prune(ctx, j, store, dry)
+	fates, err := prune(ctx, j, store, dry, opts)
 	return fates, errors.Join(err, store.Close())
 }
 
-func prune(ctx context.Context, j config.Job, store *apply.Store, dry bool) ([]*Fate, error) {
+func prune(ctx context.Context, j config.Job, store *apply.Store, dry bool, opts apply.Options) ([]*Fate, error) {
 	runs, err := store.Runs()
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func prune(ctx context.Context, j config.Job, store *apply.Store, dry bool) ([]*
 	if dry {
 		done, err = store.PruneDry(ctx, drop)
 	} else {
-		done, err = store.Prune(ctx, drop, apply.Options{})
+		done, err = store.Prune(ctx, drop, opts)
 	}
 	fates := make([]*Fate, len(choices))
 	for i, c := range choices {
@@ -90,10 +90,10 @@ func prune(ctx context.Context, j config.Job, store *apply.Store, dry bool) ([]*
 // prune ends every run: it drops what keep does not keep, and finishes a prune that was cut off.
 func (r *runner) prune(ctx context.Context) error {
 	if r.job.Keep == nil {
-		_, err := r.store.Prune(ctx, nil, apply.Options{})
+		_, err := r.store.Prune(ctx, nil, r.applyOptions())
 		return err
 	}
-	fates, err := prune(ctx, r.job, r.store, false)
+	fates, err := prune(ctx, r.job, r.store, false, r.applyOptions())
 	for _, f := range fates {
 		if !f.Keep {
 			r.say("dropped %s, which no rule of keep keeps: %s freed", f.Run, output.Size(f.Frees))

@@ -28,8 +28,8 @@ type Options struct {
 
 	// Say, when set, is told what is being done.
 	Say func(format string, args ...any)
-	// Progress, when set, is told now and then how far a first copy is.
-	Progress func(Progress)
+	// Progress, when set, is told now and then how far it is.
+	Progress func(apply.Progress)
 }
 
 func (o Options) say() func(format string, args ...any) {
@@ -37,13 +37,6 @@ func (o Options) say() func(format string, args ...any) {
 		return func(string, ...any) {}
 	}
 	return o.Say
-}
-
-// Progress is how far a first copy is.
-type Progress struct {
-	Files, Bytes int64 // copied
-	// Total is how many bytes there are at most (what is in use on the source's filesystem); 0 when that is not known.
-	Total int64
 }
 
 // runner is one `snapdiff run` of one job.
@@ -160,7 +153,7 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 		}
 		result, err = r.firstCopy(ctx, next)
 	} else {
-		result, err = r.store.Resume(ctx, *cut, next.Root, apply.Options{})
+		result, err = r.store.Resume(ctx, *cut, next.Root, r.applyOptions())
 	}
 	if err != nil {
 		return nil, err
@@ -171,7 +164,7 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 // abandon gives up a run that was cut off, because why says that its snapshot is not there any more. The next run compares in full.
 func (r *runner) abandon(ctx context.Context, run apply.RunInfo, why error) error {
 	r.say("r%d cannot be finished: the %v; what it did to the mirror is undone", run.ID, why)
-	return r.store.Abandon(ctx, run, apply.Options{})
+	return r.store.Abandon(ctx, run, r.applyOptions())
 }
 
 // run makes one run.
@@ -294,10 +287,10 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 	if err := r.nested(); err != nil {
 		return nil, err
 	}
-	opts := apply.Options{}
+	opts := r.applyOptions()
 	if r.opts.Progress != nil {
-		total := usedBytes(r.src.Dir())
-		opts.Progress = func(files, bytes int64) { r.opts.Progress(Progress{files, bytes, total}) }
+		total := usedBytes(r.src.Dir()) // the most there can be, so the time left is the most too
+		opts.Progress = func(p apply.Progress) { p.OfBytes = max(total, p.Bytes+1); r.opts.Progress(p) }
 	}
 	keys := r.src.Keys(next)
 	var mu sync.Mutex
@@ -333,8 +326,11 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 		run.ID = r.approved.ID
 	}
 	r.say("applying")
-	return r.store.Apply(ctx, *run, apply.Options{})
+	return r.store.Apply(ctx, *run, r.applyOptions())
 }
+
+// applyOptions are for all that changes the store.
+func (r *runner) applyOptions() apply.Options { return apply.Options{Progress: r.opts.Progress} }
 
 // skip notes a nested subvolume or dataset.
 func (r *runner) skip(path string) {

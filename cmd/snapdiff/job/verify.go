@@ -25,8 +25,8 @@ type VerifyOptions struct {
 	Part, Of int
 	// Repair makes a run that brings what differs back from the snapshot.
 	Repair bool
-	// Progress, if not nil, hears now and then how many names were compared and how many bytes read on each side.
-	Progress func(names, bytes int64)
+	// Progress, if not nil, is told now and then how far it is.
+	Progress func(apply.Progress)
 }
 
 // Verification is what a comparison of the mirror with its snapshot found.
@@ -123,7 +123,7 @@ func noteVerified(store *apply.Store, part, of int, at time.Time) error {
 // Verify compares the mirror with the snapshot that it was made of, contents byte by byte. It waits for no run and lets none
 // begin.
 func Verify(ctx context.Context, j config.Job, opts VerifyOptions, say func(format string, args ...any)) (_ *Verification, err error) {
-	r, err := newRunner(ctx, j, Options{Say: say})
+	r, err := newRunner(ctx, j, Options{Say: say, Progress: opts.Progress})
 	if err != nil {
 		return nil, err
 	}
@@ -177,12 +177,13 @@ func (r *runner) newest(ctx context.Context) (*apply.RunInfo, *source.Snapshot, 
 
 func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot, opts VerifyOptions, v *Verification) (*diff.ChangeSet, func(string) (diff.Key, error), error) {
 	var mu sync.Mutex
+	tell := r.comparing(opts.Of)
 	full := diff.FullOptions{Exclude: r.exclude, Progress: func(names, bytes int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		v.Names, v.Bytes = names, bytes // the last call has the totals
-		if opts.Progress != nil {
-			opts.Progress(names, bytes)
+		if tell != nil {
+			tell(names, bytes)
 		}
 	}}
 	if opts.Of > 1 {
@@ -229,7 +230,7 @@ func (r *runner) repair(ctx context.Context, snap *source.Snapshot, set *diff.Ch
 	}
 	// Not held by max_deleted: what goes is what somebody put into the mirror, and it was asked for.
 	result, err := r.store.Apply(ctx, apply.Run{Changes: set, Rekey: rekey, Base: r.store.Mirror(), Next: snap.Root, Mark: snap.Mark, How: "full",
-		Reason: "verify found that the mirror differed from its snapshot", Links: r.src.NeedsLinks()}, apply.Options{})
+		Reason: "verify found that the mirror differed from its snapshot", Links: r.src.NeedsLinks()}, r.applyOptions())
 	if err != nil {
 		return err
 	}
