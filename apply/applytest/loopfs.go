@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,9 +86,16 @@ func mount(t testing.TB, source, dir, fstype string, flags uintptr, data string)
 	t.Cleanup(func() { unmount(t, dir) })
 }
 
+// unmountPatience is how long a mount may stay busy: the kernel lets go of a private mount namespace, or of what a killed process had
+// open, some time after the process has ended, and of what a test left open never.
+const unmountPatience = 15 * time.Second
+
 // unmount takes a mount away even where a failed test left something open below it.
 func unmount(t testing.TB, dir string) {
 	err := unix.Unmount(dir, 0)
+	for start := time.Now(); err == unix.EBUSY && time.Since(start) < unmountPatience; err = unix.Unmount(dir, 0) {
+		time.Sleep(20 * time.Millisecond)
+	}
 	if err == nil {
 		return
 	}

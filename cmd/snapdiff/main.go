@@ -14,5 +14,5 @@ func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
-	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit((&app{destroy: leaveToDestroy}).execute(os.Args[1:], os.Stdout, os.Stderr))
 }

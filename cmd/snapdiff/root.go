@@ -17,7 +17,9 @@ import (
 // app is what all commands share.
 type app struct {
 	configPath string
-	json       bool
+	// destroy is job.Options.Destroy; nil where snapshots are destroyed before a run ends.
+	destroy func(path string) error
+	json    bool
 	// aligned asks for tables with headings also where the output is no terminal.
 	aligned bool
 	// verbose: say also what is done.
@@ -35,7 +37,7 @@ type app struct {
 
 // commands are all commands, in the order of the help text.
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newCheckCommand(a), newStatusCommand(a), newVerifyCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand()}
+	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newCheckCommand(a), newStatusCommand(a), newVerifyCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand(), newDestroyCommand()}
 }
 
 func newRootCommand(a *app) *cobra.Command {
@@ -61,9 +63,12 @@ func newRootCommand(a *app) *cobra.Command {
 
 // execute runs a command line and gives the exit status.
 func execute(args []string, stdout, stderr io.Writer) int {
+	return (&app{}).execute(args, stdout, stderr)
+}
+
+func (a *app) execute(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := stopOnSignal()
 	defer stop()
-	a := &app{}
 	root := newRootCommand(a)
 	root.SetArgs(args)
 	root.SetOut(stdout)

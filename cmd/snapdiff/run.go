@@ -102,7 +102,7 @@ func (a *app) onlyJob(args []string) (config.Job, error) {
 // runJob runs one job and reports it.
 func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 	stderr := cmd.ErrOrStderr()
-	opts.Say = a.sayer(stderr, j)
+	opts.Say, opts.Destroy = a.sayer(stderr, j), a.destroy
 	news, end := a.progress(cmd, j.Name+": ")
 	opts.Progress = news
 	a.note(slog.LevelInfo, j.Name, "", "run begins", "source", j.Source, "store", j.Store)

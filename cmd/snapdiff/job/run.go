@@ -30,6 +30,9 @@ type Options struct {
 	Say func(format string, args ...any)
 	// Progress, when set, is told now and then how far it is.
 	Progress func(apply.Progress)
+	// Destroy, when set, destroys a snapshot that is not needed any more, given by its path, without being waited for. What it leaves
+	// the next run destroys.
+	Destroy func(path string) error
 }
 
 func (o Options) say() func(format string, args ...any) {
@@ -405,10 +408,23 @@ func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
 // clean destroys all snapshots of this job but the one that the mirror now equals: the old base, a held one (which is void
 // now), and what cut-off runs left.
 func (r *runner) clean(ctx context.Context, keep snapshot.Mark) error {
-	if err := r.src.Clean(ctx, keep); err != nil {
-		return fmt.Errorf("the run is done, but: %w", err)
+	err := r.destroy(ctx, keep)
+	if err != nil {
+		err = fmt.Errorf("the run is done, but: %w", err)
 	}
-	return nil
+	return err
+}
+
+func (r *runner) destroy(ctx context.Context, keep snapshot.Mark) error {
+	lingerer, ok := r.src.(source.Lingerer)
+	if !ok || r.opts.Destroy == nil {
+		return r.src.Clean(ctx, keep)
+	}
+	old, err := lingerer.Old(keep)
+	for _, path := range old {
+		err = errors.Join(err, r.opts.Destroy(path))
+	}
+	return err
 }
 
 // report describes the run that has just ended.

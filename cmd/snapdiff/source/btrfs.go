@@ -101,10 +101,23 @@ func (s *btrfsSource) Drop(_ context.Context, mark snapshot.Mark) error {
 }
 
 func (s *btrfsSource) Clean(_ context.Context, keep ...snapshot.Mark) error {
+	old, err := s.Old(keep...)
+	errs := []error{err}
+	for _, path := range old {
+		// What the process that an earlier run left behind has destroyed meanwhile is not missed.
+		if err := DestroyOld(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Old gives the paths of all snapshots that Clean would destroy.
+func (s *btrfsSource) Old(keep ...snapshot.Mark) (paths []string, err error) {
 	// Not only snapshots of the subvolume itself: those of foreign snapshots are ours too.
 	entries, err := os.ReadDir(s.job.Snapshots)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("find old snapshots: %w", err)
+		return nil, fmt.Errorf("find old snapshots: %w", err)
 	}
 	kept := map[string]bool{}
 	for _, m := range keep {
@@ -115,22 +128,22 @@ func (s *btrfsSource) Clean(_ context.Context, keep ...snapshot.Mark) error {
 		if !strings.HasPrefix(e.Name(), s.prefix()) {
 			continue
 		}
-		info, err := btrfs.Info(filepath.Join(s.job.Snapshots, e.Name()))
-		if errors.Is(err, btrfs.ErrNotSubvolume) || errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil && kept[info.UUID.String()] {
-			continue
-		}
-		if err == nil {
-			err = btrfs.Destroy(s.job.Snapshots, e.Name())
-		}
-		if err != nil {
+		path := filepath.Join(s.job.Snapshots, e.Name())
+		info, err := btrfs.Info(path)
+		switch {
+		case errors.Is(err, btrfs.ErrNotSubvolume) || errors.Is(err, fs.ErrNotExist):
+		case err != nil:
 			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
+		case !kept[info.UUID.String()]:
+			paths = append(paths, path)
 		}
 	}
-	return errors.Join(errs...)
+	return paths, errors.Join(errs...)
 }
+
+// DestroyOld destroys a snapshot that Old gave. The kernel drops all names and inodes of it from its caches meanwhile: of a tree that was
+// read since (by updatedb, say) a microsecond or two for each.
+func DestroyOld(path string) error { return btrfs.Destroy(filepath.Dir(path), filepath.Base(path)) }
 
 func (s *btrfsSource) Comparable(base, next snapshot.Mark) string { return btrfs.Lineage(base, next) }
 

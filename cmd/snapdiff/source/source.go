@@ -74,6 +74,12 @@ type Holder interface {
 	Held(ctx context.Context, mark snapshot.Mark) (what, next string, err error)
 }
 
+// Lingerer is a Source that may take long to destroy a snapshot, and whose snapshots a process of its own can destroy: see DestroyOld.
+type Lingerer interface {
+	// Old gives what Clean would destroy.
+	Old(keep ...snapshot.Mark) (paths []string, err error)
+}
+
 // Nester is a Source below which other filesystems of its kind may be mounted, for which its snapshots have empty directories.
 type Nester interface {
 	// Nested are their paths, relative to the top of the source.
