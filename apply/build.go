@@ -8,6 +8,7 @@ import (
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 )
 
 // place is a path below an open top directory.
@@ -40,6 +41,8 @@ func (p place) open() (spot, func(), error) {
 type builder struct {
 	buffers sync.Pool   // of *[]byte, copyBuffer long
 	noClone atomic.Bool // the store's filesystem has no FICLONE
+	reader  gentle.Reader
+	pace    *gentle.Pace // nil: no limit
 }
 
 const (
@@ -47,8 +50,8 @@ const (
 	minClone   = 128 << 10 // smaller files are copied whole
 )
 
-func newBuilder() *builder {
-	return &builder{buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}}
+func newBuilder(pace *gentle.Pace) *builder {
+	return &builder{pace: pace, buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}}
 }
 
 // build makes the inode that the snapshot has at from, with all that counts as equal, at to: contents, holes, owner, mode,

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapdiff/diff"
+	"snapdiff/snapshot/gentle"
 )
 
 // buildFile makes a regular file.
@@ -68,7 +69,8 @@ func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch) erro
 	}
 	buf := b.buffers.Get().(*[]byte)
 	defer b.buffers.Put(buf)
-	c := copier{in: in, out: out, path: path, buf: *buf}
+	c := copier{in: b.reader.File(in, st.Size), src: in, out: out, path: path, buf: *buf, pace: b.pace}
+	defer c.in.Done()
 	if p != nil && b.worthCloning(st.Size, p.ranges) {
 		done, err := b.clonePatched(&c, st.Size, p)
 		if done || err != nil {
@@ -120,9 +122,12 @@ func (b *builder) clonePatched(c *copier, size int64, p *patch) (bool, error) {
 
 // copier copies data and holes of one file.
 type copier struct {
-	in, out int
-	path    string
-	buf     []byte
+	in       gentle.File
+	src, out int
+	path     string
+	buf      []byte
+	pace     *gentle.Pace
+	behind   gentle.Behind // of a file that is made anew
 }
 
 // whole copies into a new, empty file. A file of one block that is there has no hole. (More blocks than the size needs
@@ -131,6 +136,7 @@ func (c *copier) whole(st *unix.Stat_t) error {
 	if st.Size <= 4096 && st.Blocks > 0 {
 		return c.span(0, st.Size)
 	}
+	c.behind = gentle.NewBehind(c.out)
 	sized := false
 	return c.segments(0, st.Size, c.span, func(int64, int64) error {
 		if sized {
@@ -165,7 +171,7 @@ func roundUp(n int64) int64 { return (n + holeBlock - 1) / holeBlock * holeBlock
 // segments calls data and hole in turn for the parts of [off, end). All are found before the first is copied: what ext4 and
 // XFS allocated and never wrote is a hole only until reading ahead has brought pages of it into memory.
 func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) error {
-	parts, err := dataParts(c.in, off, end)
+	parts, err := dataParts(c.src, off, end)
 	if err != nil {
 		return readError(c.path, "look for holes in", err)
 	}
@@ -210,7 +216,7 @@ func dataParts(in int, off, end int64) (parts []diff.Range, err error) {
 func (c *copier) span(off, end int64) error {
 	for off < end {
 		want := c.buf[:min(int64(len(c.buf)), end-off)]
-		n, err := unix.Pread(c.in, want, off)
+		n, err := c.in.ReadAt(want, off)
 		if err == unix.EINTR {
 			continue
 		}
@@ -220,7 +226,14 @@ func (c *copier) span(off, end int64) error {
 		if err != nil {
 			return readError(c.path, "read", err)
 		}
-		if err := writeAll(c.out, want[:n], off); err != nil {
+		if err := c.pace.Wait(int64(n)); err != nil {
+			return err
+		}
+		err = writeAll(c.out, want[:n], off)
+		if err == nil {
+			err = c.behind.Wrote(off + int64(n))
+		}
+		if err != nil {
 			return writeError(c.path, "write", err)
 		}
 		off += int64(n)

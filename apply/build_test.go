@@ -126,7 +126,7 @@ func TestBuildEveryInode(t *testing.T) {
 			mirror := applytest.Mount(t, kind)
 			// What the mirror's directory hands down must not reach what is built in it.
 			shell(t, mirror, "setfacl -d -m u:1:rwx . && chmod g+s . && chgrp 99 .")
-			to, b := openRoot(t, mirror), newBuilder()
+			to, b := openRoot(t, mirror), newBuilder(nil)
 			for _, name := range names(t, source) {
 				if _, err := b.build(place{from, name}, place{to, name}, nil, nil); err != nil {
 					t.Error(err)
@@ -149,7 +149,7 @@ func TestApplyMeta(t *testing.T) {
 	for _, kind := range applytest.MirrorKinds {
 		t.Run(string(kind), func(t *testing.T) {
 			mirror := applytest.Mount(t, kind)
-			from, to, b := openRoot(t, source), openRoot(t, mirror), newBuilder()
+			from, to, b := openRoot(t, source), openRoot(t, mirror), newBuilder(nil)
 			for _, name := range names(t, source) {
 				_, err := b.build(place{from, name}, place{to, name}, nil, nil)
 				check(t, err)
@@ -205,7 +205,7 @@ func TestBuildByRanges(t *testing.T) {
 			check(t, os.WriteFile(path, changed, 0o644))
 			shell(t, next, "fallocate -p -o 524288 -l 65536 f")
 			ranges := []diff.Range{{Off: 98304, Len: 8192}, {Off: 524288, Len: 65536}, {Off: 1_499_136, Len: 200_000}}
-			from, to, b := openRoot(t, next), openRoot(t, mirror), newBuilder()
+			from, to, b := openRoot(t, next), openRoot(t, mirror), newBuilder(nil)
 			_, err := b.build(place{from, "f"}, place{to, "new"}, &place{to, "f"}, ranges)
 			check(t, err)
 			if cloned := !b.noClone.Load(); cloned != (kind != applytest.Ext4) {
@@ -227,7 +227,7 @@ func TestBadFiles(t *testing.T) {
 	next, mirror := applytest.Mount(t, applytest.Btrfs), applytest.Mount(t, applytest.Ext4)
 	shell(t, next, `touch big-attribute far-future; setfattr -n user.big -v "$(printf 'v%.0s' $(seq 9000))" big-attribute
 		touch -d '2600-01-01' far-future`)
-	from, to, b := openRoot(t, next), openRoot(t, mirror), newBuilder()
+	from, to, b := openRoot(t, next), openRoot(t, mirror), newBuilder(nil)
 	for _, name := range []string{"big-attribute", "far-future"} {
 		_, err := b.build(place{from, name}, place{to, name}, nil, nil)
 		if !IsBadFile(err) {
@@ -248,7 +248,7 @@ func TestFullDiskIsFatal(t *testing.T) {
 	next, mirror := applytest.Mount(t, applytest.Btrfs), applytest.MountSized(t, applytest.Ext4, 16<<20)
 	check(t, os.WriteFile(filepath.Join(next, "f"), noise(1, 20<<20), 0o600))
 	from, to := openRoot(t, next), openRoot(t, mirror)
-	_, err := newBuilder().build(place{from, "f"}, place{to, "f"}, nil, nil)
+	_, err := newBuilder(nil).build(place{from, "f"}, place{to, "f"}, nil, nil)
 	if !errors.Is(err, unix.ENOSPC) || IsBadFile(err) {
 		t.Errorf("got %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 )
 
 // How the first copy works, and what a cut leaves behind:
@@ -34,6 +35,7 @@ type firstCopy struct {
 	marks        copyMarks
 	index        bool // names are put into the link index
 	workers      int
+	pace         *gentle.Pace
 	step         func(name string) error
 	progress     func(Progress)
 	batchFiles   int64         // a batch is closed after so many files
@@ -108,7 +110,7 @@ var errStopped = errors.New("stopped")
 func defaultWorkers() int { return min(max(4, 2*runtime.NumCPU()), 16) }
 
 func (f *firstCopy) defaults() {
-	f.build, f.queue = newBuilder(), newCopyQueue()
+	f.build, f.queue = newBuilder(f.pace), newCopyQueue()
 	if f.workers <= 0 {
 		f.workers = defaultWorkers()
 	}

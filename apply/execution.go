@@ -64,7 +64,7 @@ type report struct {
 const maxWarnings = 100
 
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
-	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(), opts: opts, linked: map[string]bool{},
+	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(opts.Pace), opts: opts, linked: map[string]bool{},
 		unlinked: map[diff.Key]int{}, gone: map[diff.Key]bool{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
 	for _, n := range p.Unlinked {
 		x.unlinked[n.Key]++

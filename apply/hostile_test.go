@@ -41,7 +41,7 @@ func (o outside) state(t *testing.T) string {
 func TestSymlinksInThePlaceOfNames(t *testing.T) {
 	applytest.NeedRoot(t)
 	source, o := everyInodeSnapshot(t), newOutside(t)
-	mirror, b := applytest.Mount(t, applytest.Ext4), newBuilder()
+	mirror, b := applytest.Mount(t, applytest.Ext4), newBuilder(nil)
 	from, to := openRoot(t, source), openRoot(t, mirror)
 	for _, target := range []string{o.file, o.dir} {
 		for _, name := range names(t, source) {
@@ -64,7 +64,7 @@ func TestSymlinksInThePlaceOfNames(t *testing.T) {
 func TestSymlinksOnTheWay(t *testing.T) {
 	applytest.NeedRoot(t)
 	source, o := everyInodeSnapshot(t), newOutside(t)
-	mirror, b := applytest.Mount(t, applytest.Ext4), newBuilder()
+	mirror, b := applytest.Mount(t, applytest.Ext4), newBuilder(nil)
 	from, to := openRoot(t, source), openRoot(t, mirror)
 	check(t, os.Symlink(o.dir, filepath.Join(mirror, "way")))
 	check(t, os.WriteFile(filepath.Join(mirror, "ours"), nil, 0o600))

@@ -14,6 +14,7 @@ import (
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 )
 
 // restorer is one restore going on: one goroutine walks the directories, others make the files.
@@ -24,6 +25,7 @@ type restorer struct {
 	opts    RestoreOptions
 	links   linkGroups
 	buffers sync.Pool
+	reader  gentle.Reader
 	workers errgroup.Group
 	temp    atomic.Int64
 
@@ -242,8 +244,9 @@ func (r *restorer) contents(in *inspected, at spot) (int, error) {
 	if fd, fixed := in.file.Fixed(); fixed {
 		var st unix.Stat_t
 		if err = unix.Fstat(fd, &st); err == nil {
-			c := copier{in: fd, out: out, path: at.path, buf: *buf}
+			c := copier{in: r.reader.File(fd, st.Size), src: fd, out: out, path: at.path, buf: *buf}
 			err = c.whole(&st)
+			c.in.Done()
 		}
 	} else {
 		err = copyContents(in.file, out, *buf)

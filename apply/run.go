@@ -10,6 +10,7 @@ import (
 	"snapdiff/diff"
 	"snapdiff/snapshot"
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 )
 
 // Problem is a file that could not be brought into the mirror: its old version, if any, stays. It is tried again in
@@ -24,6 +25,8 @@ type Problem struct {
 type Options struct {
 	// Workers that copy files; 0: as many as do a disk good.
 	Workers int
+	// Pace limits how fast file data is copied; nil does not.
+	Pace *gentle.Pace
 	// Progress, when set, is told now and then how far it is.
 	Progress func(Progress)
 	// Step, when set, is called before every single change, with its name. An error of it stops everything there, as a

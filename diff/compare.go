@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot/gentle"
 )
 
 // ErrNotNative says that a native comparison cannot be trusted here; a full comparison is needed.
@@ -40,6 +42,10 @@ type Options struct {
 	Exclude *Exclude
 	// Again are inodes that an earlier run could not copy: reported as changed in every way if they still exist.
 	Again []Key
+	// Workers is how many goroutines compare where the filesystem can be read by several; 0 is a number that suits the machine.
+	Workers int
+	// Pace limits how fast contents are read where maps of extents do not tell, both sides counted; nil does not.
+	Pace *gentle.Pace
 }
 
 // Compare works out the change set between two snapshots from the numbers of the inodes that may have changed.

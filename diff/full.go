@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 )
 
 // MirrorGen is the generation in the keys of mirror inodes that are the same as none of the snapshot. No filesystem
@@ -29,6 +30,8 @@ type FullOptions struct {
 	Share func(dir string) bool
 	// Workers is how many directories are compared at once; 0 is a number that suits the machine.
 	Workers int
+	// Pace limits how fast contents are read, both sides counted; nil does not.
+	Pace *gentle.Pace
 	// Progress, if not nil, hears now and then, and at the end, how many names were compared and how many bytes were read on
 	// each side. It is called by many goroutines.
 	Progress func(names, bytes int64)
@@ -80,6 +83,7 @@ type full struct {
 	base, next *beneath.Root
 	keyOf      KeyOf
 	opts       FullOptions
+	readers    [2]gentle.Reader // of base and next
 
 	mu      sync.Mutex // for what is below
 	changes *ChangeSet

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 )
 
 // attrOf takes over what counts of a stat. names is how many names the inode has on its side.
@@ -232,8 +233,11 @@ func (f *full) dataDiffers(path string, st *[2]unix.Stat_t) (ranges []Range, equ
 	}
 	c := dataCompare{
 		base: layout{base, st[0].Size, ask}, next: layout{next, st[1].Size, ask},
-		bufs: [2][]byte{buf[:compareBuffer], buf[compareBuffer:]},
+		bufs: [2][]byte{buf[:compareBuffer], buf[compareBuffer:]}, pace: f.opts.Pace,
+		files: [2]gentle.File{f.readers[0].File(base, st[0].Size), f.readers[1].File(next, st[1].Size)},
 	}
+	defer c.files[0].Done()
+	defer c.files[1].Done()
 	if err := c.run(); err != nil {
 		return nil, false, err
 	}
@@ -273,7 +277,9 @@ func (l layout) at(off int64) (data bool, end int64, err error) {
 // dataCompare compares two open files.
 type dataCompare struct {
 	base, next layout
+	files      [2]gentle.File
 	bufs       [2][]byte
+	pace       *gentle.Pace
 	ranges     []Range // what differs, ascending; never nil after run
 	read       int64   // bytes read on each side
 }
@@ -316,10 +322,13 @@ func (c *dataCompare) compare(off, end int64) error {
 	for off < end {
 		n := min(end-off, compareBuffer)
 		a, b := c.bufs[0][:n], c.bufs[1][:n]
-		if err := readFull(c.base.fd, a, off); err != nil {
+		if err := c.pace.Wait(2 * n); err != nil {
 			return err
 		}
-		if err := readFull(c.next.fd, b, off); err != nil {
+		if err := readFull(&c.files[0], a, off); err != nil {
+			return err
+		}
+		if err := readFull(&c.files[1], b, off); err != nil {
 			return err
 		}
 		c.read += n
@@ -356,9 +365,9 @@ func (c *dataCompare) add(off, end int64) {
 	c.ranges = append(c.ranges, Range{off, end - off})
 }
 
-func readFull(fd int, buf []byte, off int64) error {
+func readFull(f *gentle.File, buf []byte, off int64) error {
 	for len(buf) > 0 {
-		n, err := unix.Pread(fd, buf, off)
+		n, err := f.ReadAt(buf, off)
 		if err == unix.EINTR {
 			continue
 		}

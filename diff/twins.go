@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 )
 
 // Twins is one file, open in both snapshots, for feeds that have to read contents.
@@ -38,17 +39,24 @@ func openFile(r *beneath.Root, path string) (*os.File, error) {
 func (t Twins) Close() error { return errors.Join(t.Base.Close(), t.Next.Close()) }
 
 // Buffers are what Same reads into; one goroutine keeps them from file to file. The zero value is ready.
-type Buffers [2][]byte
+type Buffers struct {
+	Pace *gentle.Pace // nil: no limit
+
+	two [2][]byte
+}
 
 // Same compares the bytes from off up to end, which both files must have.
 func (t Twins) Same(off, end int64, buf *Buffers) (bool, error) {
 	const piece = 256 << 10
-	if buf[0] == nil {
-		buf[0], buf[1] = make([]byte, piece), make([]byte, piece)
+	if buf.two[0] == nil {
+		buf.two[0], buf.two[1] = make([]byte, piece), make([]byte, piece)
 	}
 	for ; off < end; off += piece {
 		n := min(piece, end-off)
-		b, x := buf[0][:n], buf[1][:n]
+		b, x := buf.two[0][:n], buf.two[1][:n]
+		if err := buf.Pace.Wait(2 * n); err != nil {
+			return false, err
+		}
 		if _, err := io.ReadFull(io.NewSectionReader(t.Base, off, n), b); err != nil {
 			return false, fmt.Errorf("reading the base snapshot at byte %d: %w", off, err)
 		}

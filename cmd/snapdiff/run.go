@@ -21,6 +21,7 @@ import (
 type runFlags struct {
 	dryRun, newSource, full bool
 	approve, snapshot       string
+	limit                   bwLimitFlag
 }
 
 func newRunCommand(a *app) *cobra.Command {
@@ -50,6 +51,7 @@ worse happened than that files could not be copied.`,
 				args = []string{j.Name}
 			}
 			return a.eachJob(args, func(j config.Job) error {
+				j = f.limit.on(j)
 				if f.dryRun {
 					return a.lookAtJob(cmd, j, opts)
 				}
@@ -58,6 +60,7 @@ worse happened than that files could not be copied.`,
 		},
 	}
 	flags := cmd.Flags()
+	f.limit.add(cmd)
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say what is done")
 	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "show what would change, and change nothing")
 	addProgressFlag(cmd)

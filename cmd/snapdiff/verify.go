@@ -18,6 +18,7 @@ import (
 func newVerifyCommand(a *app) *cobra.Command {
 	var opts job.VerifyOptions
 	var share string
+	var limit bwLimitFlag
 	cmd := &cobra.Command{
 		Use:         "verify [JOB...]",
 		Annotations: changing("begin it again; what --repair has begun the next run finishes"),
@@ -36,9 +37,10 @@ night, so that thirty nights read everything. All names and directories are alwa
 			if err := parseShare(share, &opts, cmd.Flags().Changed("nightly"), time.Now()); err != nil {
 				return usageError{err}
 			}
-			return a.eachJob(args, func(j config.Job) error { return a.verifyJob(cmd, j, opts) })
+			return a.eachJob(args, func(j config.Job) error { return a.verifyJob(cmd, limit.on(j), opts) })
 		},
 	}
+	limit.add(cmd)
 	cmd.Flags().StringVar(&share, "share", "", "read one share of the files only: `N/OF`")
 	cmd.Flags().Bool("nightly", false, "with --share: go on to the next share each night")
 	cmd.Flags().BoolVar(&opts.Repair, "repair", false, "bring back from the snapshot what differs")

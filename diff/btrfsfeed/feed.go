@@ -19,14 +19,17 @@ import (
 // Diff gives the change set between the snapshots opened as base and next. bound is the base's otransid. The caller has
 // proved that next descends from base.
 func Diff(ctx context.Context, base, next *beneath.Root, bound uint64, opts diff.Options) (*diff.ChangeSet, error) {
-	workers := min(max(2*runtime.NumCPU(), 6), 16) // cold, they wait for the disk most of the time
+	workers := opts.Workers
+	if workers <= 0 {
+		workers = min(max(2*runtime.NumCPU(), 6), 16) // cold, they wait for the disk most of the time
+	}
 	all, err := candidates(ctx, next.FD(), bound, workers)
 	if err != nil {
 		return nil, err
 	}
 	readers := make([]diff.Reader, min(workers, 1+len(all.list)/16))
 	for i := range readers {
-		r := &reader{base: newTree(base.FD()), next: newTree(next.FD()), bound: bound, grown: all.grown, baseRoot: base, nextRoot: next}
+		r := &reader{base: newTree(base.FD()), next: newTree(next.FD()), bound: bound, grown: all.grown, baseRoot: base, nextRoot: next, buf: diff.Buffers{Pace: opts.Pace}}
 		readers[i] = diff.Reader{Base: r.base, Next: r.next, Content: r.content, Names: r.names}
 	}
 	set, err := diff.CompareWith(ctx, readers, all.list, opts)

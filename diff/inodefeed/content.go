@@ -10,6 +10,7 @@ import (
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/gentle"
 	"snapdiff/snapshot/lvm"
 )
 
@@ -18,11 +19,12 @@ type contents struct {
 	ctx        context.Context
 	base, next *beneath.Root
 	changed    lvm.Blocks
+	pace       *gentle.Pace
 	bufs       [2][]byte
 }
 
-func (f *feed) contents(ctx context.Context) *contents {
-	return &contents{ctx: ctx, base: f.base.root, next: f.next.root, changed: f.changed}
+func (f *feed) contents(ctx context.Context, pace *gentle.Pace) *contents {
+	return &contents{ctx: ctx, pace: pace, base: f.base.root, next: f.next.root, changed: f.changed}
 }
 
 // compare is a diff.Content. What lies at the same place on the device in both, in blocks that did not change, is equal. A
@@ -172,6 +174,9 @@ func (c *contents) read(base, next int, off, end int64, out *rangeList) error {
 		}
 		n := min(end-off, piece)
 		b, x := c.bufs[0][:n], c.bufs[1][:n]
+		if err := c.pace.Wait(2 * n); err != nil {
+			return err
+		}
 		if err := readFull(base, b, off); err != nil {
 			return err
 		}

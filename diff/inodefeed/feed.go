@@ -57,7 +57,7 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 	if err != nil {
 		return nil, fmt.Errorf("finding the names in a snapshot: %w", err)
 	}
-	set, err := diff.Compare(ctx, bt, nt, f.contents(ctx).compare, nums, opts)
+	set, err := diff.Compare(ctx, bt, nt, f.contents(ctx, opts.Pace).compare, nums, opts)
 	if err != nil {
 		return nil, fmt.Errorf("comparing two snapshots: %w", err)
 	}

@@ -26,7 +26,7 @@ type Snapshots struct {
 // the base; if it is a diff.SignatureIndex, most of what did not change is not looked at. sent is read to its end unless there is an error.
 func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	o := &objects{data: map[uint64]*extents{}}
-	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, settled: s.Settled.Unix()}
+	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, settled: s.Settled.Unix(), buf: diff.Buffers{Pace: opts.Pace}}
 	if f.signed, _ = links.(diff.SignatureIndex); f.signed != nil {
 		o.known = f.asKnown
 	}

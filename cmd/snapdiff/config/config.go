@@ -68,6 +68,7 @@ type Job struct {
 	Exclude []string
 	// Hooks are programs that a run calls.
 	Hooks Hooks
+	Neighbour
 }
 
 // Keep says how many restore points stay: the newest of each of the last so many days, weeks and so on.
@@ -96,6 +97,7 @@ type fileJob struct {
 	Keep       *Keep     `toml:"keep"`
 	Exclude    []string  `toml:"exclude"`
 	Hooks      fileHooks `toml:"hooks"`
+	fileNeighbour
 }
 
 // Load reads and checks the configuration at path.
@@ -221,6 +223,9 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	}
 	j.Exclude = f.Exclude
 	if j.Hooks, p = f.Hooks.check(); p != nil {
+		return nil, p
+	}
+	if j.Neighbour, p = f.fileNeighbour.check(); p != nil {
 		return nil, p
 	}
 	if j.SnapshotSize, p = percentage("snapshot_size", f.SnapSize, DefaultSnapshotSize); p != nil {

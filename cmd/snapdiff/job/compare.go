@@ -77,7 +77,7 @@ func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*appl
 	if r.src.NeedsLinks() {
 		links = r.store.Links()
 	}
-	changes, err := r.src.Diff(ctx, base, next, links, diff.Options{Exclude: r.exclude, Again: again})
+	changes, err := r.src.Diff(ctx, base, next, links, r.diffOptions(again))
 	if err != nil {
 		return nil, fmt.Errorf("find what changed: %w", err)
 	}
@@ -88,7 +88,7 @@ func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*appl
 func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot) (*apply.Run, error) {
 	r.say("comparing in full: %s", reason)
 	mirror := r.store.Mirror()
-	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), diff.FullOptions{Exclude: r.exclude, Progress: r.comparing(1)})
+	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), r.fullOptions(r.comparing(1)))
 	if err != nil {
 		return nil, fmt.Errorf("compare in full: %w", err)
 	}

@@ -45,6 +45,11 @@ func Prune(ctx context.Context, j config.Job, dry bool, opts apply.Options) ([]*
 	if j.Keep == nil {
 		return nil, fmt.Errorf("job %s %w", j.Name, ErrNoKeep)
 	}
+	restore, err := behave(j.Neighbour)
+	if err != nil {
+		return nil, err
+	}
+	defer restore()
 	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
 		return nil, err

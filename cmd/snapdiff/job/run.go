@@ -13,6 +13,7 @@ import (
 	"snapdiff/cmd/snapdiff/source"
 	"snapdiff/diff"
 	"snapdiff/snapshot"
+	"snapdiff/snapshot/gentle"
 )
 
 // Options say how a run is to be made. The zero value is an ordinary run.
@@ -56,6 +57,8 @@ type runner struct {
 	skipped []output.Path // nested subvolumes that the run met
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
+	pace     *gentle.Pace // of all file data that the run moves; nil: no limit
+	restore  func()       // the priorities of before
 }
 
 // newRunner opens a job and makes sure that its source is the one which the store mirrors, or accepted as that. It
@@ -64,11 +67,16 @@ func newRunner(ctx context.Context, j config.Job, opts Options) (*runner, error)
 	if err := ctx.Err(); err != nil { // with the job before, of several
 		return nil, err
 	}
-	src, store, err := open(ctx, j)
+	restore, err := behave(j.Neighbour)
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{job: j, opts: opts, src: src, store: store, say: opts.say()}
+	src, store, err := open(ctx, j)
+	if err != nil {
+		restore()
+		return nil, err
+	}
+	r := &runner{job: j, opts: opts, src: src, store: store, say: opts.say(), pace: gentle.NewPace(ctx, j.BwLimit), restore: restore}
 	if opts.Full {
 		r.why = "asked for with --full"
 	}
@@ -88,7 +96,10 @@ func newRunner(ctx context.Context, j config.Job, opts Options) (*runner, error)
 	return r, nil
 }
 
-func (r *runner) close() error { return errors.Join(r.store.Close(), r.src.Close()) }
+func (r *runner) close() error {
+	defer r.restore()
+	return errors.Join(r.store.Close(), r.src.Close())
+}
 
 // Run brings the mirror up to date: it finishes a run that was cut off, then makes one of its own. It gives the reports of
 // all that it finished, also with an error.
@@ -331,9 +342,6 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	r.say("applying")
 	return r.store.Apply(ctx, *run, r.applyOptions())
 }
-
-// applyOptions are for all that changes the store.
-func (r *runner) applyOptions() apply.Options { return apply.Options{Progress: r.opts.Progress} }
 
 // skip notes a nested subvolume or dataset.
 func (r *runner) skip(path string) {

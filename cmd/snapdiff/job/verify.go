@@ -178,14 +178,14 @@ func (r *runner) newest(ctx context.Context) (*apply.RunInfo, *source.Snapshot, 
 func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot, opts VerifyOptions, v *Verification) (*diff.ChangeSet, func(string) (diff.Key, error), error) {
 	var mu sync.Mutex
 	tell := r.comparing(opts.Of)
-	full := diff.FullOptions{Exclude: r.exclude, Progress: func(names, bytes int64) {
+	full := r.fullOptions(func(names, bytes int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		v.Names, v.Bytes = names, bytes // the last call has the totals
 		if tell != nil {
 			tell(names, bytes)
 		}
-	}}
+	})
 	if opts.Of > 1 {
 		full.Share = func(dir string) bool {
 			h := fnv.New32a()
