@@ -30,6 +30,8 @@ type recorder struct {
 	nodes   map[diff.Key]int64
 	dirs    map[string]int64  // nodes of directories by their paths in the base
 	xattrs  map[string][]byte // of what gets a version, by a path of it
+	// disturbed are the directories that times is about.
+	disturbed []disturbed
 }
 
 func (r *recorder) record() error {
@@ -68,31 +70,47 @@ func (r *recorder) record() error {
 // times notes, until the commit, the times of directories that the run disturbs though they did not change in the source: a file
 // in them is replaced. Finish sets them again; views that are opened before it have them from here.
 func (r *recorder) times() error {
+	for _, d := range r.disturbed {
+		node, err := r.s.dirNode(d.path, r.dirs)
+		if err != nil {
+			return err
+		}
+		if err := r.s.exec(`INSERT INTO times(node, mtime_s, mtime_n) VALUES (?, ?, ?)`, node, d.mtime.Sec, d.mtime.Nsec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// disturbed is a directory of the base and its time.
+type disturbed struct {
+	path  string
+	mtime unix.Timespec
+}
+
+// readTimes reads the times of the directories that hold what was changed, on several workers.
+func (r *recorder) readTimes(ctx context.Context, workers int) error {
 	seen := map[string]bool{}
 	for _, in := range r.plan.Inodes {
 		if in.Attr.IsDir() {
 			continue
 		}
 		for _, path := range in.BasePaths {
-			dir, _ := split(path)
-			if seen[dir] {
-				continue
-			}
-			seen[dir] = true
-			node, err := r.s.dirNode(dir, r.dirs)
-			if err != nil {
-				return err
-			}
-			st, err := r.base.Lstat(dir)
-			if err != nil {
-				return fmt.Errorf("reading what %q was: %w", dir, err)
-			}
-			if err := r.s.exec(`INSERT INTO times(node, mtime_s, mtime_n) VALUES (?, ?, ?)`, node, st.Mtim.Sec, st.Mtim.Nsec); err != nil {
-				return err
+			if dir, _ := split(path); !seen[dir] {
+				seen[dir] = true
+				r.disturbed = append(r.disturbed, disturbed{path: dir})
 			}
 		}
 	}
-	return nil
+	return inChunks(ctx, workers, len(r.disturbed), func(i int) error {
+		d := &r.disturbed[i]
+		st, err := r.base.Lstat(d.path)
+		if err != nil {
+			return fmt.Errorf("reading what %q was: %w", d.path, err)
+		}
+		d.mtime = st.Mtim
+		return nil
+	})
 }
 
 func (r *recorder) entries() error {
@@ -189,12 +207,12 @@ func (r *recorder) readXattrs(ctx context.Context, workers int) error {
 	}
 	var all []one
 	for _, in := range r.plan.Inodes {
-		if in.What&diff.New == 0 && !in.Key.IsPlaceholder() {
+		if in.What&diff.New == 0 && !in.Key.IsPlaceholder() && (!in.NoXattrs || r.plan.fromMirror[in.Key]) {
 			all = append(all, one{key: in.Key, path: in.BasePaths[0]})
 		}
 	}
 	for _, g := range r.plan.Gone {
-		if !g.Key.IsPlaceholder() {
+		if !g.Key.IsPlaceholder() && (!g.NoXattrs || r.plan.fromMirror[g.Key]) {
 			all = append(all, one{key: g.Key, path: g.BasePaths[0]})
 		}
 	}

@@ -83,9 +83,12 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		}
 	}
 	r := &recorder{s: s, plan: p, base: run.Base, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}, dirs: map[string]int64{"": rootNode}}
-	if err := r.readXattrs(ctx, opts.workers()); err != nil {
-		return nil, err
+	for _, read := range []func(context.Context, int) error{r.readXattrs, r.readTimes} {
+		if err := read(ctx, opts.workers()); err != nil {
+			return nil, err
+		}
 	}
+	enough := readAhead(ctx, run.Next, p)
 	// A run with nothing to do is recorded and committed at once.
 	err := s.transaction("record the run", func() error {
 		if err := r.begin(run); err != nil || !p.empty() {
@@ -93,6 +96,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		}
 		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil))
 	})
+	enough()
 	if err != nil {
 		return nil, err
 	}

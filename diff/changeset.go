@@ -76,6 +76,8 @@ type Inode struct {
 	BasePaths []string
 	Attr      Attr // in the new snapshot
 	BaseAttr  Attr // in the base; zero when New
+	// NoXattrs: in the base it is known to have no extended attributes.
+	NoXattrs bool
 	// Ranges are the parts of the new file that may differ from the base, ascending, not touching each other, clamped to
 	// the new size; only where What has Data. nil: not known, take the whole file. A hole is a range like any other. Bytes outside the ranges are equal in both,
 	// up to the smaller of the two sizes.
@@ -87,6 +89,7 @@ type Gone struct {
 	Key       Key
 	BasePaths []string // all its names in the base, sorted
 	BaseAttr  Attr
+	NoXattrs  bool // it is known to have no extended attributes
 }
 
 // ChangeSet is all that differs between two snapshots. Applied to a tree that equals the base it gives a tree that

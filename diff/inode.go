@@ -82,6 +82,7 @@ func (w *worker) differences(base, next Info, in *Inode) error {
 	if err != nil {
 		return err
 	}
+	in.NoXattrs = bx == ""
 	if bx != nx {
 		in.What |= Xattrs
 	}

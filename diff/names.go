@@ -221,11 +221,15 @@ func (w *worker) gone(k Key) error {
 	if err != nil {
 		return err
 	}
+	xattrs, err := w.Base.Xattrs(k.Ino)
+	if err != nil {
+		return err
+	}
 	paths, err := w.base.paths(w.Base, k.Ino)
 	if err != nil {
 		return err
 	}
-	g := Gone{Key: k, BasePaths: paths, BaseAttr: info.Attr}
+	g := Gone{Key: k, BasePaths: paths, BaseAttr: info.Attr, NoXattrs: xattrs == ""}
 	if !info.IsDir() {
 		g.BaseAttr.Nlink = uint32(len(paths))
 	}

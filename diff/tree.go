@@ -19,7 +19,7 @@ type Tree interface {
 	Entries(dir uint64, yield func(Entry) error) error
 	// Names gives all names of an inode, those of a directory too; none for the root.
 	Names(num uint64) ([]Ref, error)
-	// Xattrs gives all extended attributes in one string that is equal exactly when they are.
+	// Xattrs gives all extended attributes in one string that is equal exactly when they are, "" for none.
 	Xattrs(num uint64) (string, error)
 }
 
