@@ -22,15 +22,16 @@ import (
 // is undone, which takes nothing but the store; the rows that it recorded stay, and are right. The next comparison must be
 // a full one. A run of which only the commit is missing is committed instead.
 //
-// It is done in two steps, after each of which a sync and a state make it durable; each can be done again from its beginning:
+// It is done in three steps, after each of which a sync and a state make it durable; each can be done again from its beginning:
 //
 //  1. Take back (from the states detached and attached): every name that came leaves the mirror, the deepest first. What was
 //     made new is removed; what was moved goes back to stage, what was replaced comes back from history to the names that it
 //     kept, else to stage. No name that went is filled yet. Then the state is recorded again.
 //  2. Put back: every name that went is given again to its inode, in stage or in history, the shallowest first.
+//  3. Files that were patched in place get the bytes back that were saved.
 func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	switch run.State {
-	case Recorded, Detached, Attached:
+	case Recorded, Saved, Patched, Detached, Attached:
 	case Finished:
 		_, err := s.Resume(ctx, run, nil, opts)
 		return err
@@ -45,7 +46,7 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if run.State != Recorded {
+	if run.State == Detached || run.State == Attached {
 		if err := x.takeBack(); err != nil {
 			return fmt.Errorf("giving up r%d, taking back: %w", run.ID, err)
 		}
@@ -55,6 +56,9 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	}
 	if err := x.putBack(); err != nil {
 		return fmt.Errorf("giving up r%d, putting back: %w", run.ID, err)
+	}
+	if err := x.unpatchAll(); err != nil {
+		return fmt.Errorf("giving up r%d, putting back old bytes: %w", run.ID, err)
 	}
 	return x.mark(Abandoned, x.noteAbandoned)
 }
@@ -343,6 +347,9 @@ func (x *execution) emptyStage() error {
 // is in the mirror.
 func (x *execution) noteAbandoned() error {
 	kept := map[int64]bool{}
+	for _, p := range x.patches {
+		kept[p.node] = true
+	}
 	err := x.s.history_.ReadDir(x.history(), func(name string, _ uint8, _ uint64) error {
 		if node, err := strconv.ParseInt(name, 10, 64); err == nil {
 			kept[node] = true
@@ -359,7 +366,7 @@ func (x *execution) noteAbandoned() error {
 			}
 		}
 	}
-	for _, table := range []string{"plans", "moves", "times"} {
+	for _, table := range []string{"plans", "moves", "times", "patches"} {
 		if err := x.s.exec(`DELETE FROM ` + table); err != nil {
 			return err
 		}

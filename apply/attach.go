@@ -104,7 +104,7 @@ func (x *execution) fill(path string, do func() error) error {
 
 // attachInode brings one file with all its names to its place.
 func (x *execution) attachInode(in *diff.Inode) error {
-	if in.What&(diff.New|diff.Data) != 0 {
+	if in.What&(diff.New|diff.Data) != 0 && !x.isPatched(in.Key) {
 		err := x.rebuild(in)
 		if !IsBadFile(err) {
 			return err
@@ -123,7 +123,7 @@ func (x *execution) rebuild(in *diff.Inode) error {
 		return err
 	}
 	old, err := x.oldPlace(in)
-	if err == nil && old == nil && in.What&diff.New == 0 {
+	if err == nil && old == nil && in.What&diff.New == 0 && !x.replacesPatched(in.Key) {
 		err = x.lose(in)
 	}
 	if err != nil {
@@ -265,6 +265,12 @@ func (x *execution) keep(in *diff.Inode, old *place) error {
 	if old == nil || old.root == x.s.history_ {
 		return nil
 	}
+	if x.replacesPatched(in.Key) {
+		if old.root == x.s.stage {
+			return x.s.stage.Unlink(old.path)
+		}
+		return nil
+	}
 	if err := x.at("keep"); err != nil {
 		return err
 	}
@@ -381,7 +387,7 @@ func (x *execution) lostHistory() (nodes []int64, err error) {
 		return nil, fmt.Errorf("looking at what is kept: %w", err)
 	}
 	for _, in := range x.plan.Inodes {
-		if in.What&diff.Data != 0 && in.What&diff.New == 0 && !in.Attr.IsDir() && !there[nodeName(x.nodes[in.Key])] {
+		if in.What&(diff.New|diff.Data) == diff.Data && !in.Attr.IsDir() && x.patches[in.Key] == nil && !there[nodeName(x.nodes[in.Key])] {
 			nodes = append(nodes, x.nodes[in.Key])
 		}
 	}

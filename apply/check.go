@@ -17,10 +17,10 @@ import (
 //     history.
 //   - Every object that a row needs is in history, and nothing else is.
 //   - The number of names of files is right.
-//   - Nothing is left in stage, in plans, in copied, in moves and in times.
+//   - Nothing is left in stage, in plans, in copied, in moves, in times, in patches and in trim.
 func (s *Store) CheckCatalog() (wrong []string, err error) {
 	c := &catalogCheck{s: s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
-	for _, step := range []func() error{c.leftOvers, c.history, c.directories, c.fileNames, c.names} {
+	for _, step := range []func() error{c.leftOvers, c.history, c.saved, c.directories, c.fileNames, c.names} {
 		if err := step(); err != nil {
 			return c.wrong, err
 		}
@@ -41,7 +41,7 @@ func (c *catalogCheck) fault(format string, args ...any) {
 }
 
 func (c *catalogCheck) leftOvers() error {
-	for _, table := range []string{"plans", "copied", "moves", "times"} {
+	for _, table := range []string{"plans", "copied", "moves", "times", "patches", "trim"} {
 		err := c.s.query(`SELECT count(*) FROM `+table, func(row *sqlite.Stmt) error {
 			if n := row.ColumnInt64(0); n > 0 {
 				c.fault("%d rows are left in %s", n, table)
@@ -68,6 +68,13 @@ func (c *catalogCheck) history() error {
 	if err != nil {
 		return err
 	}
+	err = c.s.query(`SELECT DISTINCT object, node FROM saved`, func(row *sqlite.Stmt) error {
+		needed[savedName(row.ColumnInt64(0), row.ColumnInt64(1))] = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	var runs []string
 	err = c.s.history_.ReadDir("", func(name string, _ uint8, _ uint64) error { runs = append(runs, name); return nil })
 	if err != nil {
@@ -75,7 +82,7 @@ func (c *catalogCheck) history() error {
 	}
 	for _, run := range runs {
 		err := c.s.history_.ReadDir(run, func(name string, _ uint8, ino uint64) error {
-			if _, err := strconv.ParseInt(name, 10, 64); err != nil {
+			if _, err := strconv.ParseInt(strings.TrimSuffix(name, savedSuffix), 10, 64); err != nil {
 				if name != "manifest" && !strings.HasPrefix(name, "foreign-") {
 					c.fault("history/%s/%s is not ours", run, name)
 				}
@@ -94,6 +101,31 @@ func (c *catalogCheck) history() error {
 	}
 	for name := range needed {
 		c.fault("history/%s is missing", name)
+	}
+	return nil
+}
+
+// saved looks whether saved ranges belong to a version that has such, lie apart, and are all that is needed of a file that is
+// gone.
+func (c *catalogCheck) saved() error {
+	count := func(what, sql string) error {
+		return c.s.query(`SELECT node, run FROM `+sql+` LIMIT 10`, func(row *sqlite.Stmt) error {
+			c.fault("node %d, r%d: %s", row.ColumnInt64(0), row.ColumnInt64(1), what)
+			return nil
+		})
+	}
+	for what, sql := range map[string]string{
+		"saved ranges that no version has":  `saved s WHERE NOT EXISTS (SELECT 1 FROM versions v WHERE v.node = s.node AND v.run = s.run AND v.content = 2)`,
+		"saved ranges that overlap":         `saved s WHERE EXISTS (SELECT 1 FROM saved t WHERE t.node = s.node AND t.run = s.run AND t.off > s.off AND t.off < s.off + s.len)`,
+		"saved ranges behind the end":       `saved s WHERE off + len > (SELECT size FROM versions v WHERE v.node = s.node AND v.run = s.run)`,
+		"a part of an object is used twice": `saved s WHERE EXISTS (SELECT 1 FROM saved t WHERE t.node = s.node AND t.object = s.object AND t.run <> s.run AND t.off < s.off + s.len AND t.off + t.len > s.off)`,
+		"not all of its contents is there": `versions v WHERE content = 2 AND NOT EXISTS (SELECT 1 FROM nodes WHERE id = v.node AND alive) AND
+			NOT EXISTS (SELECT 1 FROM versions w WHERE w.node = v.node AND w.run > v.run AND content <> 0) AND
+			v.size > (SELECT ifnull(sum(len), 0) FROM saved s WHERE s.node = v.node AND s.run = v.run)`,
+	} {
+		if err := count(what, sql); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (e *eraser) erase(path string) error {
 	if err != nil && !nowhere {
 		return err
 	}
-	if err := e.emptyTrash(); err != nil {
+	if err := e.removeUnneeded(); err != nil {
 		return err
 	}
 	if err := e.eraseManifests(path); err != nil {
@@ -151,7 +151,7 @@ func (e *eraser) rows(path string) error {
 			return err
 		}
 	}
-	return e.s.query(`SELECT ifnull(sum(bytes), 0) FROM trash`, func(row *sqlite.Stmt) error { e.erased.Bytes = row.ColumnInt64(0); return nil })
+	return e.s.query(`SELECT ifnull(sum(bytes), 0) FROM (SELECT bytes FROM trash UNION ALL SELECT bytes FROM trim)`, func(row *sqlite.Stmt) error { e.erased.Bytes = row.ColumnInt64(0); return nil })
 }
 
 // find looks where the path is at each restore point, and what it means there. Nobody may look at those.

@@ -91,7 +91,7 @@ func (e *eraser) stale(node int64) (batch []staleVersion, err error) {
 		case seen:
 			older, olderContent = row.run, row.content
 			continue
-		case row.leaned():
+		case row.leaned() && olderContent == contentLater:
 			olderContent = row.content
 		}
 		batch = append(batch, row)

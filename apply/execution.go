@@ -18,6 +18,7 @@ import (
 
 // execution brings one plan into the mirror. What a cut leaves behind:
 //
+//  0. Save keeps the old bytes of what is to be patched in place, Patch writes the new ones (see save). All names are those of the base.
 //  1. Detach takes every name that went out of the mirror: a file that is gone altogether to history, all else to stage, as
 //     o-INO-GEN. Of several names of one inode the first is renamed and the others are unlinked. No name is filled yet, so
 //     what is there already is done.
@@ -33,6 +34,7 @@ type execution struct {
 	s        *Store
 	run      int64
 	plan     *plan
+	base     *beneath.Root // nil in a run that goes on after a cut
 	next     *beneath.Root
 	build    *builder
 	opts     Options
@@ -40,12 +42,13 @@ type execution struct {
 	linked   map[string]bool    // paths that Attach fills
 	unlinked map[diff.Key]int   // how many names Detach takes of an inode
 	gone     map[diff.Key]bool  // files that went altogether
-	lost     map[diff.Key]bool  // changed files of which the mirror had nothing to keep
-	resumed  bool               // an earlier attempt may have begun what this one does
-	stands   map[string]bool    // paths of nested subvolumes' placeholders
-	exchange bool               // see put
-	unmarked bool               // Attach has ended and is not marked, see smallPlan
-	doing    string             // what Progress says
+	patches  map[diff.Key]*patched
+	lost     map[diff.Key]bool // changed files of which the mirror had nothing to keep
+	resumed  bool              // an earlier attempt may have begun what this one does
+	stands   map[string]bool   // paths of nested subvolumes' placeholders
+	exchange bool              // see put
+	unmarked bool              // Attach has ended and is not marked, see smallPlan
+	doing    string            // what Progress says
 
 	mending sync.Mutex
 	mu      sync.Mutex // guards what follows, and the catalog while workers are on
@@ -80,7 +83,7 @@ func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *benea
 			x.stands[n.Path] = true
 		}
 	}
-	if err := x.readNodes(); err != nil {
+	if err := errors.Join(x.readNodes(), x.readPatches()); err != nil {
 		return nil, err
 	}
 	if err := s.history_.Mkdir(x.history(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

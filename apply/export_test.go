@@ -6,3 +6,10 @@ func SetSmallPlan(t interface{ Cleanup(func()) }, n int) {
 	smallPlan = n
 	t.Cleanup(func() { smallPlan = was })
 }
+
+// SetMinPatched sets minPatched until the end of a test.
+func SetMinPatched(t interface{ Cleanup(func()) }, n int64) {
+	was := minPatched
+	minPatched = n
+	t.Cleanup(func() { minPatched = was })
+}

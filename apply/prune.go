@@ -22,8 +22,9 @@ import (
 //
 //  1. The restore points leave the table runs for the table pruning, in one transaction. From now on nobody opens them.
 //  2. Run by run, the oldest first: contents that an older row leans on get a second name with that row; when that is on the
-//     disk, the useless rows go and the objects that nobody needs are noted in trash, in one transaction.
-//  3. What is in trash is removed, then its notes; directories of history that are empty too; then pruning is emptied.
+//     disk, the useless rows go and the objects that nobody needs are noted in trash, in one transaction. Saved ranges become
+//     rows of the older one in it, and objects that have others are noted in trim.
+//  3. What is in trash and trim is removed, then its notes; directories of history that are empty too; then pruning is emptied.
 
 // ErrNewest says that the newest restore point cannot be dropped.
 var ErrNewest = errors.New("the newest restore point is never dropped")
@@ -83,7 +84,7 @@ var errDry = errors.New("dry run")
 // trashBytes counts what is in trash for the dropped restore points, each object for the last one that it served.
 func (s *Store) trashBytes(dropped []int64) (map[int64]int64, error) {
 	freed := make(map[int64]int64)
-	return freed, s.query(`SELECT run, sum(bytes) FROM trash GROUP BY run`, func(row *sqlite.Stmt) error {
+	return freed, s.query(`SELECT run, sum(bytes) FROM (SELECT run, bytes FROM trash UNION ALL SELECT run, bytes FROM trim) GROUP BY run`, func(row *sqlite.Stmt) error {
 		i, _ := slices.BinarySearch(dropped, row.ColumnInt64(0))
 		freed[dropped[max(i-1, 0)]] += row.ColumnInt64(1)
 		return nil
@@ -132,7 +133,7 @@ func (p *pruner) prune(runs []int64) error {
 	if p.done.By, err = p.s.trashBytes(dropped); err != nil || p.dry {
 		return err
 	}
-	if err := p.emptyTrash(); err != nil {
+	if err := p.removeUnneeded(); err != nil {
 		return err
 	}
 	for _, g := range gaps(dropped, p.kept) {
@@ -146,6 +147,14 @@ func (p *pruner) prune(runs []int64) error {
 		}
 	}
 	return nil
+}
+
+// removeUnneeded removes what no row needs any more.
+func (p *pruner) removeUnneeded() error {
+	if err := p.emptyTrash(); err != nil {
+		return err
+	}
+	return p.emptyTrim()
 }
 
 // begin takes the restore points that nobody uses out of the catalog.
@@ -223,6 +232,16 @@ func (s *Store) measure() error {
 				return fmt.Errorf("measuring the history of r%d: %w", run, err)
 			}
 			space += bytes
+		}
+		if nodes, err = s.numbers(`SELECT DISTINCT node FROM saved WHERE object = ?1 AND run = ?1`, run); err != nil {
+			return err
+		}
+		for _, node := range nodes {
+			st, err := s.top.Lstat(savedPath(run, node))
+			if err != nil {
+				return fmt.Errorf("measuring the history of r%d: %w", run, err)
+			}
+			space += st.Blocks * 512
 		}
 		if err := s.exec(`UPDATE runs SET space = ? WHERE id = ?`, space, run); err != nil {
 			return catalogError("note the space", err)

@@ -58,9 +58,9 @@ type staleVersion struct {
 	bytes              int64 // on the disk, of its object if that has no other name
 }
 
-// leaned tells that the row before it has no contents of its own and leans on these.
+// leaned tells that the row before it has no contents of its own, or not all of them, and leans on these.
 func (v staleVersion) leaned() bool {
-	return v.content != contentLater && v.older != 0 && v.olderContent == contentLater
+	return v.content != contentLater && v.older != 0 && v.olderContent != contentObject
 }
 
 // thinVersions removes versions of one run.
@@ -135,13 +135,16 @@ func (p *pruner) handOver(batch []staleVersion) (out []staleVersion, err error) 
 	return out, p.s.history_.SyncFS()
 }
 
-// giveTo links an object to where the row before it has its own.
+// giveTo links an object to where the row before it has its own, or, if that has saved ranges, to where other such are.
 func (s *Store) giveTo(v staleVersion) error {
 	dir := fmt.Sprintf("r%d", v.older)
-	if err := s.history_.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	to := fmt.Sprintf("%s/%d", dir, v.node)
+	if v.olderContent == contentSaved {
+		to = savedName(v.run, v.node)
+	} else if err := s.history_.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	err := beneath.Link(s.history_, fmt.Sprintf("r%d/%d", v.run, v.node), s.history_, fmt.Sprintf("%s/%d", dir, v.node))
+	err := beneath.Link(s.history_, fmt.Sprintf("r%d/%d", v.run, v.node), s.history_, to)
 	if errors.Is(err, fs.ErrExist) { // by an attempt that was cut off
 		return nil
 	}
@@ -161,7 +164,12 @@ func (s *Store) bytesOf(v staleVersion) (int64, error) {
 // dropVersions removes rows, and nodes of which nothing is left.
 func (p *pruner) dropVersions(batch []staleVersion) error {
 	for _, v := range batch {
-		if v.leaned() {
+		switch {
+		case v.leaned() && (v.content == contentSaved || v.olderContent == contentSaved):
+			if err := p.handOverSaved(&v); err != nil {
+				return err
+			}
+		case v.leaned():
 			if err := p.s.exec(`UPDATE versions SET content = ? WHERE node = ? AND run = ?`, v.content, v.node, v.older); err != nil {
 				return err
 			}
@@ -169,6 +177,11 @@ func (p *pruner) dropVersions(batch []staleVersion) error {
 				return err
 			}
 			v.bytes = 0
+		}
+		if v.content == contentSaved {
+			if err := p.dropSaved(v); err != nil {
+				return err
+			}
 		}
 		if v.content == contentObject {
 			if err := p.s.exec(`INSERT OR REPLACE INTO trash(run, node, bytes) VALUES (?, ?, ?)`, v.run, v.node, v.bytes); err != nil {

@@ -343,7 +343,7 @@ func (s *Store) commit(run int64, p *plan, next *beneath.Root, problems []Proble
 	if err := s.countFileNames(p, pending); err != nil {
 		return err
 	}
-	for _, table := range []string{"plans", "moves", "times"} { // of the one unfinished run there is
+	for _, table := range []string{"plans", "moves", "times", "patches"} { // of the one unfinished run there is
 		if err := s.exec(`DELETE FROM ` + table); err != nil {
 			return err
 		}

@@ -104,7 +104,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 	if p.empty() {
 		res, err = s.result(r.run, p, nil)
 	} else {
-		res, err = s.goOn(ctx, r.run, Recorded, false, p, run.Next, opts)
+		res, err = s.goOn(ctx, r.run, Recorded, false, p, run.Base, run.Next, opts)
 	}
 	if res != nil {
 		res.How, res.Reason = run.How, run.Reason
@@ -138,7 +138,7 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opt
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.goOn(ctx, run.ID, run.State, true, p, next, opts)
+	res, err := s.goOn(ctx, run.ID, run.State, true, p, nil, next, opts)
 	if res != nil {
 		res.How, res.Reason = run.How, run.Reason
 	}
@@ -147,12 +147,13 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opt
 
 // goOn does the phases that follow the state. Each is closed by a sync of the mirror's filesystem and then a durable
 // mark (small runs have one for the last two); each can be done again from its beginning.
-func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, p *plan, next *beneath.Root, opts Options) (*Result, error) {
+func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, p *plan, base, next *beneath.Root, opts Options) (*Result, error) {
 	x, err := newExecution(ctx, s, id, p, next, opts)
 	if err != nil {
 		return nil, err
 	}
-	x.resumed = resumed
+	x.base, x.resumed = base, resumed
+	x.sayFailed()
 	if err := x.phases(state); err != nil {
 		return nil, err
 	}
@@ -195,7 +196,9 @@ func (x *execution) phases(state string) error {
 		doing    string
 		do, mark func() error
 	}{
-		{Recorded, Detached, "taking out what went", x.detach, func() error { return x.mark(Detached, nil) }},
+		{Recorded, Saved, "saving what will be overwritten", x.save, x.markSaved},
+		{Saved, Patched, "patching large files", x.patch, x.markPatched},
+		{Patched, Detached, "taking out what went", x.detach, func() error { return x.mark(Detached, nil) }},
 		{Detached, Attached, "putting in what came", x.attach, x.markAttached},
 		{Attached, Finished, "setting owners, modes and times", x.finish, x.markFinished},
 	} {
