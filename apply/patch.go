@@ -111,7 +111,8 @@ func patchRanges(in *diff.Inode, p *patched) (list []diff.Range) {
 func (x *execution) writeRanges(in, out int, path string, size int64, ranges []diff.Range) error {
 	buf := x.build.buffers.Get().(*[]byte)
 	defer x.build.buffers.Put(buf)
-	c := copier{in: in, out: out, path: path, buf: *buf}
+	c := copier{in: x.build.reader.File(in, size), src: in, out: out, path: path, buf: *buf, pace: x.build.pace}
+	defer c.in.Done()
 	var st unix.Stat_t
 	if err := unix.Fstat(out, &st); err != nil {
 		return writeError(path, "stat", err)

@@ -173,7 +173,8 @@ func (x *execution) saveRanges(in *diff.Inode, p *patched) (bool, error) {
 	if err := unix.Ftruncate(out, in.BaseAttr.Size); err != nil {
 		return false, writeError(name, "set the size of", err)
 	}
-	to := copier{in: was, out: out, path: in.BasePaths[0], buf: *buf}
+	to := copier{in: x.build.reader.File(was, in.BaseAttr.Size), src: was, out: out, path: in.BasePaths[0], buf: *buf, pace: x.build.pace}
+	defer to.in.Done()
 	for _, r := range differ {
 		if err := to.segments(r.Off, r.Off+r.Len, to.span, func(int64, int64) error { return nil }); err != nil {
 			return false, err
