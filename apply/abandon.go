@@ -38,7 +38,7 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	default:
 		return fmt.Errorf("r%d is %s and cannot be given up", run.ID, run.State)
 	}
-	p, err := loadPlan(s.conn, run.ID)
+	p, err := s.loadPlan(run.ID)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 // openCatalog opens a catalog for writing. One of an older format is upgraded.
 func openCatalog(path string) (*sqlite.Conn, error) {
+	steadySharedMemory(path)
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, catalogError("open "+path, err)
@@ -39,22 +40,17 @@ func openCatalog(path string) (*sqlite.Conn, error) {
 
 // exec runs one statement of the catalog.
 func (s *Store) exec(query string, args ...any) error {
-	return sqlitex.Execute(s.conn, query, &sqlitex.ExecOptions{Args: args})
+	return s.query(query, nil, args...)
 }
 
 // query runs one statement and hands over its rows.
 func (s *Store) query(query string, row func(*sqlite.Stmt) error, args ...any) error {
-	return sqlitex.Execute(s.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row})
+	return s.guard.do(func() error { return sqlitex.Execute(s.conn, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row}) })
 }
 
 // transaction runs f whole or not at all.
 func (s *Store) transaction(doing string, f func() error) (err error) {
-	end, err := sqlitex.ImmediateTransaction(s.conn)
-	if err != nil {
-		return catalogError(doing, err)
-	}
-	defer func() { end(&err); err = catalogError(doing, err) }()
-	return f()
+	return catalogError(doing, s.guard.transaction(s.conn, f))
 }
 
 // Meta reads a setting that the store keeps; "" when it was never set.

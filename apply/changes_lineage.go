@@ -228,13 +228,19 @@ func (v *View) attributes(e epoch, f ViewFile) (a diff.Attr, xattrs []byte, err 
 // steadily has all that read asks of the catalog answered from one state of it, which is also cheaper. It must be short: SQLite
 // cannot cut the WAL meanwhile.
 func (v *View) steadily(read func() error) (err error) {
+	var end func(*error)
 	v.mu.Lock()
-	end := sqlitex.Transaction(v.conn)
+	err = v.guard.do(func() error { end = sqlitex.Transaction(v.conn); return nil })
 	v.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	defer func() {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		end(&err)
+		if gerr := v.guard.do(func() error { end(&err); return nil }); gerr != nil {
+			err = gerr
+		}
 	}()
 	return read()
 }

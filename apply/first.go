@@ -41,7 +41,7 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 			return nil, err
 		}
 	}
-	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, exclude: c.Exclude, marks: catalogMarks{s.conn}, index: c.Links, workers: opts.Workers, pace: opts.Pace, step: opts.Step, progress: opts.Progress}
+	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, exclude: c.Exclude, marks: catalogMarks{s.conn, &s.guard}, index: c.Links, workers: opts.Workers, pace: opts.Pace, step: opts.Step, progress: opts.Progress}
 	if err := f.run(ctx); err != nil {
 		return nil, fmt.Errorf("first copy: %w", err)
 	}

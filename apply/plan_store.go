@@ -41,6 +41,12 @@ func storePlan(conn *sqlite.Conn, run int64, p *plan) error {
 }
 
 // loadPlan reads the plan of an unfinished run.
+func (s *Store) loadPlan(run int64) (p *plan, err error) {
+	err = s.guard.do(func() (err error) { p, err = loadPlan(s.conn, run); return err })
+	return p, err
+}
+
+// loadPlan reads the plan of a run.
 func loadPlan(conn *sqlite.Conn, run int64) (*plan, error) {
 	p, err := decodePlan(&planReader{conn: conn, run: run})
 	if err != nil {

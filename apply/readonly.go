@@ -37,7 +37,13 @@ func OpenReadOnly(path string, opts ...Option) (s *Store, err error) {
 
 // openCatalogReadOnly opens a catalog for reading beside a run that writes. catalog is its path when it does not lie in the
 // store, else "". alone, where set, tells that nobody can write to the catalog for as long as the connection is needed.
-func openCatalogReadOnly(path, catalog string, alone func(catalog string) bool) (*sqlite.Conn, error) {
+func openCatalogReadOnly(path, catalog string, alone func(catalog string) bool) (conn *sqlite.Conn, err error) {
+	var guard faultGuard
+	err = guard.do(func() (err error) { conn, err = connectReadOnly(path, catalog, alone); return err })
+	return conn, err
+}
+
+func connectReadOnly(path, catalog string, alone func(catalog string) bool) (*sqlite.Conn, error) {
 	place, err := findCatalog(path, catalog)
 	if err != nil {
 		return nil, err
@@ -45,6 +51,9 @@ func openCatalogReadOnly(path, catalog string, alone func(catalog string) bool) 
 	query, err := readOnlyMode(place.path, alone)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
+	}
+	if query != "immutable=1" {
+		steadySharedMemory(place.path)
 	}
 	uri := url.URL{Scheme: "file", Path: place.path, RawQuery: query}
 	conn, err := sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)

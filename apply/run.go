@@ -134,7 +134,7 @@ func (r *recorder) begin(run Run) (err error) {
 
 // Resume finishes a run that was cut off, from its recorded plan. next is its new snapshot.
 func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opts Options) (*Result, error) {
-	p, err := loadPlan(s.conn, run.ID)
+	p, err := s.loadPlan(run.ID)
 	if err != nil {
 		return nil, err
 	}

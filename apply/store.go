@@ -36,6 +36,7 @@ type Store struct {
 	path                       string
 	top, tree, stage, history_ *beneath.Root
 	conn                       *sqlite.Conn
+	guard                      faultGuard // of conn
 	lock                       *os.File
 }
 
@@ -127,10 +128,10 @@ func Open(path string, opts ...Option) (s *Store, err error) {
 	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("%s: %w: wait until it has ended", path, ErrLocked)
 	}
-	if s.conn, err = openCatalog(place.path); err != nil {
+	if err := s.guard.do(func() (err error) { s.conn, err = openCatalog(place.path); return err }); err != nil {
 		return nil, err
 	}
-	if err := place.check(s.conn); err != nil {
+	if err := s.guard.do(func() error { return place.check(s.conn) }); err != nil {
 		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
 	}
 	if given != "" && place.id != "" {
@@ -166,7 +167,7 @@ func (s *Store) Close() error {
 		}
 	}
 	if s.conn != nil {
-		err = s.conn.Close()
+		err = s.guard.close(s.conn)
 	}
 	if s.lock != nil {
 		// A child that was forked just now may hold the descriptor too: closing it alone would not unlock.

@@ -46,6 +46,7 @@ type View struct {
 
 	mu     sync.Mutex // guards what follows
 	conn   *sqlite.Conn
+	guard  faultGuard // of conn
 	seen   epoch
 	format int64 // of the catalog
 }
@@ -56,12 +57,11 @@ func RestorePoints(path, catalog string) (points []RestorePoint, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	err = sqlitex.Execute(conn, `SELECT id, date FROM runs WHERE state = 'done' ORDER BY id`, &sqlitex.ExecOptions{
-		ResultFunc: func(row *sqlite.Stmt) error {
-			points = append(points, RestorePoint{row.ColumnInt64(0), time.Unix(0, row.ColumnInt64(1)).UTC()})
-			return nil
-		},
+	s := &Store{conn: conn}
+	defer s.Close()
+	err = s.query(`SELECT id, date FROM runs WHERE state = 'done' ORDER BY id`, func(row *sqlite.Stmt) error {
+		points = append(points, RestorePoint{row.ColumnInt64(0), time.Unix(0, row.ColumnInt64(1)).UTC()})
+		return nil
 	})
 	return points, catalogError("list the restore points", err)
 }
@@ -113,7 +113,7 @@ func (v *View) Close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.dirs.flush()
-	return errors.Join(v.conn.Close(), v.root.Close(), giveBack(v.lease))
+	return errors.Join(v.guard.close(v.conn), v.root.Close(), giveBack(v.lease))
 }
 
 // Run is the run whose end the view shows.
@@ -166,18 +166,15 @@ func (v *View) epoch() (epoch, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := epoch{}
-	err := sqlitex.Execute(v.conn, `PRAGMA data_version`, &sqlitex.ExecOptions{
-		ResultFunc: func(row *sqlite.Stmt) error { now.version = row.ColumnInt64(0); return nil },
-	})
+	err := v.rows(`PRAGMA data_version`, func(row *sqlite.Stmt) error { now.version = row.ColumnInt64(0); return nil })
 	if err != nil || now.version == v.seen.version && v.seen.state != "" {
 		return v.seen, catalogError("read", err)
 	}
-	if err := v.followFormat(); err != nil {
+	if err := v.guard.do(v.followFormat); err != nil {
 		return now, err
 	}
-	err = sqlitex.Execute(v.conn, `SELECT id, state FROM runs ORDER BY id DESC LIMIT 1`, &sqlitex.ExecOptions{
-		ResultFunc: func(row *sqlite.Stmt) error { now.run, now.state = row.ColumnInt64(0), row.ColumnText(1); return nil },
-	})
+	err = v.rows(`SELECT id, state FROM runs ORDER BY id DESC LIMIT 1`,
+		func(row *sqlite.Stmt) error { now.run, now.state = row.ColumnInt64(0), row.ColumnText(1); return nil })
 	if err != nil {
 		return now, catalogError("read", err)
 	}
@@ -225,7 +222,12 @@ func (v *View) settled(read func(epoch) error) error {
 func (v *View) query(sql string, row func(*sqlite.Stmt) error, args ...any) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return catalogError("read", sqlitex.Execute(v.conn, sql, &sqlitex.ExecOptions{Args: args, ResultFunc: row}))
+	return catalogError("read", v.rows(sql, row, args...))
+}
+
+// rows is query with v.mu held.
+func (v *View) rows(sql string, row func(*sqlite.Stmt) error, args ...any) error {
+	return v.guard.do(func() error { return sqlitex.Execute(v.conn, sql, &sqlitex.ExecOptions{Args: args, ResultFunc: row}) })
 }
 
 // ViewFile is one name in a view. It stays good while later runs change the mirror.

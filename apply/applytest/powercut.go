@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -61,9 +60,7 @@ func modprobe(t testing.TB, module string) {
 // attach gives an image a loop device until the test ends.
 func (d *Disk) attach(image string) string {
 	d.Helper()
-	device := strings.TrimSpace(command(d, "losetup", "-f", "--show", image))
-	d.Cleanup(func() { run("losetup", "-d", device) })
-	return device
+	return attachLoop(d, image)
 }
 
 func (d *Disk) must(errs ...error) {

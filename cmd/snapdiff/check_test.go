@@ -166,7 +166,7 @@ func TestPlaces(t *testing.T) {
 	}
 	remount(unix.MS_RDONLY)
 	b.check(1, "read-only", "next: mount -o remount,rw "+b.fs)
-	b.refused(1, "next: mount -o remount,rw "+b.fs, "run")
+	b.refused(8, "remount,rw "+b.fs, "run")
 	remount(0)
 	for words, store := range map[string]string{"lies inside the source": filepath.Join(b.source, "deep/store"), "lies inside the store": b.fs} {
 		b.store = store
@@ -184,8 +184,8 @@ func TestPlaces(t *testing.T) {
 	t.Cleanup(func() { unix.Unmount(disk, 0) })
 	b.store = filepath.Join(disk, "store")
 	b.configure("")
-	for _, command := range []string{"init", "check"} {
-		b.refused(1, "mount -o remount,rw "+disk, command)
+	for command, status := range map[string]int{"init": 8, "check": 1} {
+		b.refused(status, "mount -o remount,rw "+disk, command)
 	}
 	b.store = outside
 	b.configure("")

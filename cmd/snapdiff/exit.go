@@ -31,9 +31,10 @@ var exits = []exit{
 	{2, "usage or configuration error", isUsage},
 	{statusIncomplete, "incomplete: some files could not be copied, all else is done", is[*job.Incomplete]},
 	{4, "another snapdiff works on this store", func(err error) bool { return errors.Is(err, apply.ErrLocked) }},
-	{5, "held: more files would be deleted than max_deleted allows", is[*job.TooManyDeleted]},
+	{5, "held: more files would be deleted or changed than allowed, or it looks like ransomware", isHeld},
 	{6, "verify found differences", is[*job.Differs]},
 	{7, "no room on the store's filesystem", is[*job.NoSpace]},
+	{8, "a disk, the store's or the source's, fails or is read-only", is[*job.DiskFails]},
 	{statusStopped, "stopped by SIGINT (129: by SIGHUP, 143: by SIGTERM)", func(err error) bool { return errors.Is(err, context.Canceled) }},
 	{1, "failed", func(error) bool { return true }},
 }
@@ -43,6 +44,8 @@ func is[E error](err error) bool {
 	var e E
 	return errors.As(err, &e)
 }
+
+func isHeld(err error) bool { return is[*job.RunHeld](err) || is[*job.NothingDropped](err) }
 
 func isUsage(err error) bool {
 	var usage usageError

@@ -39,7 +39,7 @@ func TestStatusOfSeveralJobs(t *testing.T) {
 		want int
 	}{
 		{nil, 0}, {[]error{incomplete}, 3}, {[]error{incomplete, locked}, 4}, {[]error{locked, failed}, 4}, {[]error{failed, locked}, 1},
-		{[]error{incomplete, incomplete}, 3}, {[]error{fmt.Errorf("d: %w", errors.Join(&job.TooManyDeleted{}, failed)), locked}, 5},
+		{[]error{incomplete, incomplete}, 3}, {[]error{fmt.Errorf("d: %w", errors.Join(&job.RunHeld{}, failed)), locked}, 5},
 	} {
 		if got := statusOf(errors.Join(c.errs...)); got != c.want {
 			t.Errorf("%v: status %d, want %d", c.errs, got, c.want)

@@ -64,7 +64,7 @@ worse happened than that files could not be copied.`,
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say what is done")
 	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "show what would change, and change nothing")
 	addProgressFlag(cmd)
-	flags.StringVar(&f.approve, "approve", "", "let the run `ID` (r17) through that max_deleted holds, just as it was reported")
+	flags.StringVar(&f.approve, "approve", "", "let the held run `ID` (r17) through, just as it was reported")
 	flags.StringVar(&f.snapshot, "snapshot", "", "take the existing read-only `SNAPSHOT` of the source, made by any program, as its new state")
 	flags.BoolVar(&f.newSource, "accept-new-source", false, "mirror the source although it is another one than before: compare in full, keep history")
 	flags.BoolVar(&f.full, "full", false, "compare every name and content with the mirror, whatever the filesystem tells")
@@ -116,12 +116,26 @@ func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 			return err
 		}
 	}
-	var held *job.TooManyDeleted
+	var held *job.RunHeld
 	if a.json && errors.As(err, &held) {
-		return errors.Join(err, output.JSON(cmd.OutOrStdout(), map[string]any{"job": j.Name, "run": fmt.Sprintf("r%d", held.Run), "state": "held",
-			"deleted": held.Deleted, "files": held.Files}))
+		return errors.Join(err, output.JSON(cmd.OutOrStdout(), heldJSON(held)))
 	}
 	return err
+}
+
+// heldJSON is a held run for programs.
+func heldJSON(e *job.RunHeld) any {
+	type place struct {
+		output.Path
+		Deleted int64 `json:"deleted"`
+		Changed int64 `json:"changed"`
+	}
+	var worst []place
+	for _, d := range e.Held.Worst {
+		worst = append(worst, place{output.NewPath(d.Path), d.Deleted, d.Changed})
+	}
+	return map[string]any{"job": e.Job, "run": fmt.Sprintf("r%d", e.Held.ID), "state": "held", "why": e.Held.Why,
+		"deleted": e.Held.Deleted, "changed": e.Held.Changed, "files": e.Held.Files, "worst": worst}
 }
 
 // reportRun says what one run did: everything in JSON, one line when verbose, otherwise only what is wrong.
@@ -187,7 +201,7 @@ func (a *app) eachJob(names []string, do func(config.Job) error) error {
 	}
 	var errs []error
 	for _, j := range jobs {
-		err := guarded(j, do)
+		err := do(j)
 		if err != nil {
 			errs = append(errs, jobFailed{j.Name, err})
 		}
@@ -209,9 +223,3 @@ func (f jobFailed) Error() string { return f.job + ": " + f.error.Error() }
 
 // Unwrap gives the error itself.
 func (f jobFailed) Unwrap() error { return f.error }
-
-// guarded does something for a job and survives a catalog whose disk is full.
-func guarded(j config.Job, do func(config.Job) error) (err error) {
-	defer job.GuardFaults(j.Store, &err)()
-	return do(j)
-}

@@ -102,7 +102,7 @@ func heldRun(b *jobBench) {
 	b.refused(5, "r2 is held: 3 of 5 files would be deleted", "run")
 	b.untouched("d/3")
 	b.wantSnapshots(2, "the base and that of the held run")
-	b.refused(0, "r2 is held by max_deleted: it would delete 3 of 5 files", "status")
+	b.refused(0, "r2 is held: 3 of 5 files would be deleted, more than max_deleted = 2", "status")
 	if out := b.snapdiff(5, "run", "--json"); !strings.Contains(out, `"deleted":3`) || !strings.Contains(out, `"run":"r3"`) || !strings.Contains(out, `"state":"held"`) {
 		b.t.Errorf("run --json: %s", out)
 	}

@@ -21,7 +21,8 @@ func newStatusCommand(a *app) *cobra.Command {
 		Use:   "status [JOB...]",
 		Short: "Show how the jobs are doing",
 		Long: `Shows for each job the newest restore point, its age, how the changes were found, what changed, and what is wrong. It
-reads the stores alone: it works while a run is on and needs no source.
+reads the stores and works while a run is on. BASE is the age of the oldest of our snapshots on the source and, where that can be
+told, the space that they pin there; a source that cannot be asked is passed over.
 
 --nagios prints one line and exits with 0 (ok), 1 (warning) or 2 (critical), as monitoring plugins do. --metrics writes
 a file for the textfile collector of Prometheus's node_exporter.`,
@@ -54,7 +55,7 @@ a file for the textfile collector of Prometheus's node_exporter.`,
 	return cmd
 }
 
-var statusHeadings = []string{"JOB", "STATE", "NEWEST", "AGE", "HOW", "CHANGED", "TOOK", "VERIFIED", "POINTS", "FREE"}
+var statusHeadings = []string{"JOB", "STATE", "NEWEST", "AGE", "HOW", "CHANGED", "TOOK", "VERIFIED", "POINTS", "FREE", "BASE"}
 
 // printStatus prints a table and below it what is wrong, or one JSON object a line.
 func (a *app) printStatus(w io.Writer, all []*status.Job) error {
@@ -66,11 +67,11 @@ func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 			}
 			continue
 		}
-		row := []string{j.Name, j.State, "never", "", "", "", "", "", fmt.Sprint(j.Points), output.Size(j.Free)}
+		row := []string{j.Name, j.State, "never", "", "", "", "", "", fmt.Sprint(j.Points), output.Size(j.Free), baseText(j)}
 		if j.Time != nil {
 			changed := j.Added + j.Removed + j.Modified + j.Meta + j.Files
 			row = []string{j.Name, j.State, j.Run, output.Duration(time.Duration(j.Age) * time.Second), j.How, output.Count(changed),
-				output.Duration(time.Duration(j.Seconds * float64(time.Second))), verifiedText(j), fmt.Sprint(j.Points), output.Size(j.Free)}
+				output.Duration(time.Duration(j.Seconds * float64(time.Second))), verifiedText(j), fmt.Sprint(j.Points), output.Size(j.Free), baseText(j)}
 		}
 		rows = append(rows, row)
 	}
@@ -96,6 +97,21 @@ func verifiedText(j *status.Job) string {
 		return "never"
 	}
 	return output.Duration(time.Since(*j.Verified)) + " ago"
+}
+
+// baseText is how old our snapshots on the source are and, where that is known, what they cost there.
+func baseText(j *status.Job) string {
+	if j.Base == nil {
+		return ""
+	}
+	text := output.Duration(time.Since(*j.Base))
+	if j.BaseBytes != nil {
+		text += ", " + output.Size(*j.BaseBytes)
+	}
+	if j.BaseFull != nil {
+		text += fmt.Sprintf(", %.0f%% full", *j.BaseFull)
+	}
+	return text
 }
 
 // monitored is not an error: it carries the exit status of a monitoring plugin, whose line has been printed.

@@ -21,6 +21,15 @@ func (s *Source) Ours(ctx context.Context, prefix string) ([]Volume, error) {
 	return ours, nil
 }
 
+// PoolData is how full the pool of a thin volume is, in percent, -1 when that is not known.
+func (s *Source) PoolData(ctx context.Context, v Volume) (float64, error) {
+	all, err := s.recent(ctx)
+	if pool, ok := byUUID(all, v.PoolUUID); ok {
+		return pool.Data, err
+	}
+	return -1, err
+}
+
 // isSnapshot tells what may be a snapshot: a thin one stays when its origin goes.
 func isSnapshot(v Volume) bool { return v.Classic() || v.Thin() }
 

@@ -60,8 +60,12 @@ type Job struct {
 	Catalog string
 	// OnLostBase is LostBaseFull (default) or LostBaseStop.
 	OnLostBase string
-	// MaxDeleted holds a run that deletes more than this of the mirror.
-	MaxDeleted Limit
+	// MaxDeleted and MaxChanged hold a run that deletes, or deletes and changes, more than this of the mirror's files.
+	MaxDeleted, MaxChanged Limit
+	// Ransomware is RansomwareHold (default) or RansomwareOff.
+	Ransomware string
+	// MaxPinned is how much space, or for how long, our snapshots may pin it on the source when runs fail.
+	MaxPinned Pinned
 	// Keep says which restore points are kept; nil keeps all of them.
 	Keep *Keep
 	// Exclude are patterns of what stays out of the mirror (diff.ParseExclude).
@@ -94,6 +98,9 @@ type fileJob struct {
 	Catalog    string    `toml:"catalog"`
 	OnLostBase string    `toml:"on_lost_base"`
 	MaxDeleted *any      `toml:"max_deleted"`
+	MaxChanged *any      `toml:"max_changed"`
+	Ransomware string    `toml:"ransomware"`
+	MaxPinned  string    `toml:"max_pinned"`
 	Keep       *Keep     `toml:"keep"`
 	Exclude    []string  `toml:"exclude"`
 	Hooks      fileHooks `toml:"hooks"`
@@ -201,7 +208,7 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	case runID.MatchString(name):
 		return nil, &problem{"", "looks like the id of a run; give the job another name"}
 	}
-	j := &Job{Name: name, Snapshots: f.Snapshots, OnLostBase: f.OnLostBase, Keep: f.Keep, MaxDeleted: DefaultLimit}
+	j := &Job{Name: name, Snapshots: f.Snapshots, OnLostBase: f.OnLostBase, Keep: f.Keep, MaxDeleted: DefaultLimit, MaxChanged: NoLimit}
 	var p *problem
 	if j.Source, p = checkSource(f.Source); p != nil {
 		return nil, p
@@ -238,12 +245,8 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	default:
 		return nil, &problem{"on_lost_base", fmt.Sprintf("on_lost_base = %q: it is %q or %q", j.OnLostBase, LostBaseFull, LostBaseStop)}
 	}
-	if f.MaxDeleted != nil {
-		limit, err := parseLimit(*f.MaxDeleted)
-		if err != nil {
-			return nil, &problem{"max_deleted", err.Error()}
-		}
-		j.MaxDeleted = limit
+	if p = f.checkGate(j); p != nil {
+		return nil, p
 	}
 	return j, f.Keep.check()
 }

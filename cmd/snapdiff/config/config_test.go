@@ -19,6 +19,9 @@ catalog = "/var/lib/snapdiff/home.db"
 on_lost_base = "stop"
 snapshot_size = "35%"
 max_deleted = 500
+max_changed = "40%"
+ransomware = "off"
+max_pinned = "200GB"
 keep = { last = 7, daily = 14 }
 `))
 	if err != nil {
@@ -34,6 +37,10 @@ keep = { last = 7, daily = 14 }
 	home, _ := c.Job("home")
 	if home.Snapshots != "/pool/snaps" || home.OnLostBase != LostBaseStop || home.MaxDeleted != (Limit{Count: 500}) || home.Keep.Daily != 14 || home.SnapshotSize != 35 {
 		t.Errorf("settings: %+v", home)
+	}
+	if mail.MaxChanged != NoLimit || mail.Ransomware != RansomwareHold || mail.MaxPinned != (Pinned{}) ||
+		home.MaxChanged.Percent != 40 || home.Ransomware != RansomwareOff || home.MaxPinned != (Pinned{Bytes: 200e9}) {
+		t.Errorf("gate: %+v\n%+v", mail, home)
 	}
 }
 
@@ -52,6 +59,9 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		"percent":            {job + "max_deleted = \"120%\"\n", "f.toml:4: [jobs.a] max_deleted", ""},
 		"snapshot size":      {job + "snapshot_size = \"0%\"\n", `f.toml:4: [jobs.a] snapshot_size = "0%"`, ""},
 		"negative":           {job + "max_deleted = -1\n", "f.toml:4: [jobs.a] max_deleted", ""},
+		"changed":            {job + "max_changed = \"x\"\n", "f.toml:4: [jobs.a] max_changed", ""},
+		"ransomware":         {job + "ransomware = \"on\"\n", `f.toml:4: [jobs.a] ransomware = "on"`, ""},
+		"pinned":             {job + "max_pinned = \"14 days\"\n", `f.toml:4: [jobs.a] max_pinned = "14 days"`, ""},
 		"keeps nothing":      {job + "keep = {}\n", "f.toml:4: [jobs.a] keep would keep nothing", ""},
 		"like a run":         {"[jobs.r17]\nsource = \"/s\"\nstore = \"/t\"\n", "f.toml:1: [jobs.r17] looks like the id of a run", ""},
 		"bad name":           {"[jobs.\"a b\"]\nsource = \"/s\"\nstore = \"/t\"\n", "f.toml:1: [jobs.a b] is not a name", ""},
@@ -80,7 +90,7 @@ func TestLimit(t *testing.T) {
 		{int64(10), 10, 20, false}, {int64(10), 11, 20, true}, {int64(0), 1, 20, true},
 		{"100%", 5000, 5000, false}, {"12.5%", 126, 1000, true}, {"500", 501, 600, true},
 	} {
-		l, err := parseLimit(c.limit)
+		l, err := parseLimit("max_deleted", c.limit)
 		if err != nil || l.Exceeded(c.deleted, c.files) != c.exceeded {
 			t.Errorf("%v with %d of %d: %v, want exceeded=%v (%v)", c.limit, c.deleted, c.files, l, c.exceeded, err)
 		}

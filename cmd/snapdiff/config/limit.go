@@ -22,12 +22,15 @@ var DefaultLimit = Limit{Percent: 25, IsPercent: true}
 // a quarter.
 const FewFiles = 1000
 
-// Exceeded tells whether deleting so many of so many files is more than the limit allows.
-func (l Limit) Exceeded(deleted, files int64) bool {
+// NoLimit lets everything through.
+var NoLimit = Limit{Percent: 100, IsPercent: true}
+
+// Exceeded tells whether so many of so many files are more than the limit allows.
+func (l Limit) Exceeded(n, files int64) bool {
 	if !l.IsPercent {
-		return deleted > l.Count
+		return n > l.Count
 	}
-	return files >= FewFiles && float64(deleted)*100 > l.Percent*float64(files)
+	return files >= FewFiles && l != NoLimit && float64(n)*100 > l.Percent*float64(files)
 }
 
 // String is the limit as it is written in the configuration.
@@ -39,9 +42,9 @@ func (l Limit) String() string {
 }
 
 // parseLimit takes what TOML gave: an integer, or a string with a percentage or a number.
-func parseLimit(v any) (Limit, error) {
+func parseLimit(key string, v any) (Limit, error) {
 	bad := func() (Limit, error) {
-		return Limit{}, fmt.Errorf(`max_deleted = %#v: a percentage ("25%%") or a number of files (500) is needed`, v)
+		return Limit{}, fmt.Errorf(`%s = %#v: a percentage ("25%%") or a number of files (500) is needed`, key, v)
 	}
 	switch x := v.(type) {
 	case int64:

@@ -2,12 +2,9 @@ package conformance
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	. "snapdiff/apply/applytest"
 )
@@ -72,7 +69,7 @@ func TestLVMCrash(t *testing.T) {
 			Apply(t, v.Dir, Create("a", 50000, 1), Create("b", 50000, 2), Mkdir("d"))
 			b.run()
 			Apply(t, v.Dir, Write("a", 0, 4096, 3), Rename("b", "d/b"), Create("c", 5, 4), Sync(), Create("perhaps", 9, 5))
-			b.shutdown(v.Dir)
+			Shutdown(t, v.Dir)
 			v.Unmount(t)
 			v.Mount(t)
 			b.origin.dir = v.Dir
@@ -81,16 +78,6 @@ func TestLVMCrash(t *testing.T) {
 			b.native()
 		})
 	}
-}
-
-// shutdown ends a filesystem as if its disk had gone: nothing more is written, the journal neither.
-func (b *bench) shutdown(dir string) {
-	b.Helper()
-	const goingDown, noLogFlush = 0x8004587d, 2 // XFS_IOC_GOINGDOWN of fs/xfs/libxfs/xfs_fs.h and EXT4_IOC_SHUTDOWN are one
-	d, err := os.Open(dir)
-	b.must(err)
-	defer d.Close()
-	b.must(unix.IoctlSetPointerInt(int(d.Fd()), goingDown, noLogFlush))
 }
 
 // TestLVMLostBase: a classic base that overflowed, and a pool whose metadata snapshot somebody else holds, lead to a full

@@ -288,7 +288,7 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 	}
 	if held != nil {
 		c.say(Warning, fmt.Sprintf("snapdiff run %s --approve r%d --dry-run; if it is meant: snapdiff run %s --approve r%d", c.job.Name, held.ID, c.job.Name, held.ID),
-			"r%d is held by max_deleted: it would delete %s of %s files", held.ID, output.Count(held.Deleted), output.Count(held.Files))
+			"r%d is held: %s", held.ID, held.Reason())
 	}
 	pending, err := store.Pending()
 	if len(pending) > 0 {

@@ -2,28 +2,30 @@ package job
 
 import (
 	"fmt"
+	"strings"
 
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/output"
 )
 
-// TooManyDeleted says that a run was held before it touched the mirror: it would have deleted more than max_deleted.
-type TooManyDeleted struct {
-	Job            string
-	Run            int64 // the id under which it can be approved
-	Deleted, Files int64 // to be deleted; in the mirror
-	Limit          config.Limit
+// RunHeld says that a run was held before it touched the mirror, because of what it would have done there.
+type RunHeld struct {
+	Job  string
+	Held Held
 }
 
-// Error gives both figures and the limit.
-func (e *TooManyDeleted) Error() string {
-	return fmt.Sprintf("r%d is held: %s of %s files would be deleted, max_deleted is %s; the mirror was not touched",
-		e.Run, output.Count(e.Deleted), output.Count(e.Files), e.Limit)
+// Error gives the reasons and the worst places.
+func (e *RunHeld) Error() string {
+	text := fmt.Sprintf("r%d is held: %s; the mirror was not touched", e.Held.ID, e.Held.Reason())
+	if places := e.Held.Places(); len(places) > 0 {
+		text += "; most of it " + strings.Join(places, ", ")
+	}
+	return text
 }
 
 // Hint is what to do next.
-func (e *TooManyDeleted) Hint() string {
-	return fmt.Sprintf("to see what would go: snapdiff run %s --approve r%d --dry-run; if it is meant to go: snapdiff run %s --approve r%d", e.Job, e.Run, e.Job, e.Run)
+func (e *RunHeld) Hint() string {
+	return fmt.Sprintf("to see all of it: snapdiff run %s --approve r%d --dry-run; if it is meant: snapdiff run %s --approve r%d", e.Job, e.Held.ID, e.Job, e.Held.ID)
 }
 
 // OtherSource says that a job's source is not the one which its store mirrors. Nothing was touched.

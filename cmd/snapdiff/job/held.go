@@ -5,29 +5,53 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/gate"
 	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/output"
-	"snapdiff/diff"
 	"snapdiff/snapshot"
 )
 
-// metaHeld is where the store keeps the run that max_deleted holds.
+// metaHeld is where the store keeps the run that is held.
 const metaHeld = "held"
 
-// Held is a run that was stopped before it touched the mirror, because it would delete more than max_deleted. Its snapshot
-// is kept, so that what is approved is what goes through.
+// Held is a run that was stopped before it touched the mirror, because of what it would do there. Its snapshot is kept, so that what is
+// approved is what goes through.
 type Held struct {
 	ID   int64         // the run's, reserved for it
 	Base string        // id of the snapshot that the mirror equalled; "" if there was no restore point
 	Mark snapshot.Mark // of the run's own snapshot
 	// Deleted of Files names of files would go.
 	Deleted, Files int64
+	Changed        int64      // names of files that would not be as they are, see gate.Changed
+	Signs          []string   // of ransomware
+	Why            []string   // in sentences; none in a store that an earlier version wrote: max_deleted
+	Worst          []gate.Dir // where
 	Since          time.Time
+}
+
+// Reason says in one sentence why the run is held.
+func (h *Held) Reason() string {
+	if len(h.Why) == 0 {
+		return tooMany("deleted", h.Deleted, h.Files, "max_deleted")
+	}
+	return strings.Join(h.Why, "; ")
+}
+
+func tooMany(what string, n, files int64, limit string) string {
+	return fmt.Sprintf("%s of %s files would be %s, more than %s", output.Count(n), output.Count(files), what, limit)
+}
+
+// Places say where most of it would happen, the worst first.
+func (h *Held) Places() (list []string) {
+	for _, d := range h.Worst {
+		list = append(list, fmt.Sprintf("in %s (%s deleted, %s changed)", output.Name(shown(d.Path)), output.Count(d.Deleted), output.Count(d.Changed)))
+	}
+	return list
 }
 
 // HeldRun reads the held run; nil if there is none. Any run that began meanwhile makes it void.
@@ -68,32 +92,59 @@ func (r *runner) approve() (snapshot.Mark, error) {
 	case held == nil:
 		return snapshot.Mark{}, hint.With(fmt.Errorf("r%d is not held: no run is", r.opts.Approve), "snapdiff list %s; snapdiff run %s", r.job.Name, r.job.Name)
 	case held.ID != r.opts.Approve:
-		return snapshot.Mark{}, hint.With(fmt.Errorf("r%d is not held; r%d is, which would delete %s of %s files", r.opts.Approve, held.ID,
-			output.Count(held.Deleted), output.Count(held.Files)), "snapdiff run %s --approve r%d --dry-run shows what it would do", r.job.Name, held.ID)
+		return snapshot.Mark{}, hint.With(fmt.Errorf("r%d is not held; r%d is: %s", r.opts.Approve, held.ID, held.Reason()),
+			"snapdiff run %s --approve r%d --dry-run shows what it would do", r.job.Name, held.ID)
 	}
 	r.approved = held
 	r.say("r%d was held since %s and is approved", held.ID, held.Since.Local().Format("2006-01-02 15:04:05"))
 	return held.Mark, nil
 }
 
-// checkDeleted holds a run that would delete more than max_deleted, or more than was approved.
-func (r *runner) checkDeleted(ctx context.Context, run *apply.Run) error {
+// weigh looks at what a run would do. The result says why it is to be held, or has no reasons. What was approved before is no reason
+// again, unless there is more of it now.
+func (r *runner) weigh(ctx context.Context, run *apply.Run) (*Held, error) {
 	files, err := r.store.FileNames()
 	if err != nil {
+		return nil, err
+	}
+	h := &Held{Mark: run.Mark, Files: files, Changed: gate.Changed(run.Changes), Since: time.Now()}
+	approved := Held{Deleted: -1, Changed: -1}
+	if r.approved != nil {
+		approved = *r.approved
+	}
+	if r.job.MaxDeleted.Exceeded(gate.GoneNames(run.Changes), files) { // else the exact number, which takes memory, is below it too
+		h.Deleted = gate.Deleted(run.Changes)
+	}
+	if r.job.MaxDeleted.Exceeded(h.Deleted, files) && h.Deleted > approved.Deleted {
+		h.Why = append(h.Why, tooMany("deleted", h.Deleted, files, "max_deleted = "+r.job.MaxDeleted.String()))
+	}
+	if r.job.MaxChanged.Exceeded(h.Changed, files) && h.Changed > approved.Changed {
+		h.Why = append(h.Why, tooMany("changed or deleted", h.Changed, files, "max_changed = "+r.job.MaxChanged.String()))
+	}
+	if r.job.Ransomware == config.RansomwareHold && len(approved.Signs) == 0 {
+		if h.Signs, err = gate.Encrypted(ctx, run.Changes, run.Base, run.Next); err != nil {
+			return nil, fmt.Errorf("look for signs of ransomware: %w", err)
+		}
+		h.Why = append(h.Why, h.Signs...)
+	}
+	if len(h.Why) > 0 {
+		h.Deleted = gate.Deleted(run.Changes)
+		h.Worst = gate.Worst(run.Changes)
+	}
+	return h, nil
+}
+
+// pass lets a change set through, or holds the run.
+func (r *runner) pass(ctx context.Context, run *apply.Run) error {
+	h, err := r.weigh(ctx, run)
+	if err != nil || len(h.Why) == 0 {
 		return err
 	}
-	if !r.job.MaxDeleted.Exceeded(goneNames(run.Changes), files) {
-		return nil
-	}
-	deleted := deletedNames(run.Changes)
-	if !r.job.MaxDeleted.Exceeded(deleted, files) || r.approved != nil && deleted <= r.approved.Deleted {
-		return nil
-	}
-	return r.hold(ctx, run, deleted, files)
+	return r.hold(ctx, h)
 }
 
 // hold keeps a run for approval. A run that was held before is void now.
-func (r *runner) hold(ctx context.Context, run *apply.Run, deleted, files int64) error {
+func (r *runner) hold(ctx context.Context, h *Held) error {
 	id, err := r.store.ReserveRun()
 	if err != nil {
 		return err
@@ -102,60 +153,18 @@ func (r *runner) hold(ctx context.Context, run *apply.Run, deleted, files int64)
 	if err != nil {
 		return err
 	}
-	held := Held{ID: id, Mark: run.Mark, Deleted: deleted, Files: files, Since: time.Now()}
-	keep := []snapshot.Mark{run.Mark}
+	h.ID = id
+	keep := []snapshot.Mark{h.Mark}
 	if last != nil {
-		held.Base = last.Mark.ID
+		h.Base = last.Mark.ID
 		keep = append(keep, last.Mark)
 	}
-	text, err := json.Marshal(held)
+	text, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
 	if err := r.store.SetMeta(metaHeld, string(text)); err != nil {
 		return err
 	}
-	tooMany := &TooManyDeleted{Job: r.job.Name, Run: id, Deleted: deleted, Files: files, Limit: r.job.MaxDeleted}
-	return errors.Join(tooMany, r.src.Clean(ctx, keep...))
-}
-
-// goneNames counts the names of the files that went: the most that deletedNames can give, without its memory.
-func goneNames(set *diff.ChangeSet) (n int64) {
-	set.Gone.Ascend(func(g diff.Gone) bool {
-		if !g.BaseAttr.IsDir() {
-			n += int64(len(g.BasePaths))
-		}
-		return true
-	})
-	return n
-}
-
-// deletedNames counts the names of files that go for good: not those whose file has only moved, and not those that another
-// file takes at once, as programs do that save by renaming.
-func deletedNames(set *diff.ChangeSet) int64 {
-	gone := make(map[diff.Key]bool)
-	set.Gone.Ascend(func(g diff.Gone) bool {
-		if !g.BaseAttr.IsDir() {
-			gone[g.Key] = true
-		}
-		return true
-	})
-	type place struct {
-		dir  diff.Key
-		name string
-	}
-	went := make(map[place]bool)
-	set.Unlinked.Ascend(func(n diff.Name) bool {
-		if gone[n.Key] {
-			went[place{n.Parent, n.Base()}] = true
-		}
-		return true
-	})
-	set.Linked.Ascend(func(n diff.Name) bool {
-		if n.Type != unix.S_IFDIR {
-			delete(went, place{n.Parent, n.Base()})
-		}
-		return true
-	})
-	return int64(len(went))
+	return errors.Join(&RunHeld{Job: r.job.Name, Held: *h}, r.src.Clean(ctx, keep...))
 }

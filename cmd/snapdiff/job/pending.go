@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
-	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/cmd/snapdiff/gate"
 	"snapdiff/cmd/snapdiff/source"
 	"snapdiff/diff"
 )
@@ -15,7 +16,7 @@ import (
 // Preview is what a run would do now.
 type Preview struct {
 	Job string `json:"job"`
-	// State is "pending", or "held" when max_deleted would hold the run.
+	// State is "pending", or "held" when the run would be held; Why says why.
 	State string `json:"state"`
 	// Set is the pending change set; nil when a first run would copy everything.
 	Set *diff.ChangeSet `json:"-"`
@@ -24,9 +25,11 @@ type Preview struct {
 	Reason string `json:"reason,omitempty"`
 	// Unfinished is the run that was cut off and would be finished before ("r17"); "" for none. Set is what comes after it.
 	Unfinished string `json:"unfinished,omitempty"`
-	// Deleted of Files names of files would go.
-	Deleted int64 `json:"deleted"`
-	Files   int64 `json:"files"`
+	// Deleted of Files names of files would go, Changed would not be as they are (see gate.Changed).
+	Deleted int64    `json:"deleted"`
+	Changed int64    `json:"changed"`
+	Files   int64    `json:"files"`
+	Why     []string `json:"why,omitempty"`
 }
 
 // Sentences say for people what the change set does not show.
@@ -41,7 +44,7 @@ func (p *Preview) Sentences() (lines []string) {
 		lines = append(lines, "compared in full: "+p.Reason)
 	}
 	if p.State == "held" {
-		lines = append(lines, fmt.Sprintf("max_deleted would hold this run: %s of %s files would be deleted", output.Count(p.Deleted), output.Count(p.Files)))
+		lines = append(lines, "this run would be held: "+strings.Join(p.Why, "; "))
 	}
 	return lines
 }
@@ -87,11 +90,12 @@ func (r *runner) look(ctx context.Context, next *source.Snapshot) (*Preview, err
 		return nil, err
 	}
 	defer base.Close()
-	p.Set, p.How, p.Reason, p.Deleted = run.Changes, run.How, run.Reason, deletedNames(run.Changes)
-	if p.Files, err = r.store.FileNames(); err != nil {
+	h, err := r.weigh(ctx, run)
+	if err != nil {
 		return nil, err
 	}
-	if r.approved == nil && r.job.MaxDeleted.Exceeded(p.Deleted, p.Files) {
+	p.Set, p.How, p.Reason, p.Deleted, p.Changed, p.Files, p.Why = run.Changes, run.How, run.Reason, gate.Deleted(run.Changes), h.Changed, h.Files, h.Why
+	if len(h.Why) > 0 {
 		p.State = "held"
 	}
 	return p, nil

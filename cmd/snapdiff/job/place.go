@@ -144,7 +144,7 @@ func checkWritable(store string) error {
 		if m, err := mountOf(at); err == nil {
 			at = m.Mountpoint
 		}
-		return hint.With(fmt.Errorf("the store %s is on a filesystem that is mounted read-only", store), "mount -o remount,rw %s", at)
+		return &DiskFails{fmt.Errorf("the store %s is on a filesystem that is mounted read-only", store), "if it did not fail (see dmesg): mount -o remount,rw " + at}
 	}
 	return hint.With(fmt.Errorf("the store %s cannot be written: %w", store, err), "look at its mode and attributes: ls -ld %s; lsattr -d %s", at, at)
 }

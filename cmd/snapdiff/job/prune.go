@@ -36,6 +36,20 @@ func (f *Fate) Cells() []string {
 	return []string{f.Job, f.Run, f.Time.Local().Format("2006-01-02 15:04:05"), what, why, frees}
 }
 
+// NothingDropped says that restore points stay because a run is held: what it would do may be what they are needed for.
+type NothingDropped struct {
+	Job  string
+	Held Held
+}
+
+// Error names the held run.
+func (e *NothingDropped) Error() string {
+	return fmt.Sprintf("no restore point is dropped while r%d is held: %s", e.Held.ID, e.Held.Reason())
+}
+
+// Hint is what to do next.
+func (e *NothingDropped) Hint() string { return (&RunHeld{e.Job, e.Held}).Hint() }
+
 // ErrNoKeep says that a job keeps all its restore points.
 var ErrNoKeep = errors.New("has no keep in the configuration: every restore point stays")
 
@@ -52,10 +66,17 @@ func Prune(ctx context.Context, j config.Job, dry bool, opts apply.Options) ([]*
 	defer restore()
 	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
-		return nil, err
+		return nil, explain(err, j)
+	}
+	held, err := HeldRun(store)
+	if err == nil && held != nil && !dry {
+		err = &NothingDropped{Job: j.Name, Held: *held}
+	}
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
 	}
 	fates, err := prune(ctx, j, store, dry, opts)
-	return fates, errors.Join(err, store.Close())
+	return fates, explain(errors.Join(err, store.Close()), j)
 }
 
 func prune(ctx context.Context, j config.Job, store *apply.Store, dry bool, opts apply.Options) ([]*Fate, error) {

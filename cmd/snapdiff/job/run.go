@@ -18,7 +18,7 @@ import (
 
 // Options say how a run is to be made. The zero value is an ordinary run.
 type Options struct {
-	// Approve is the id of the run held by max_deleted that may go through now; 0 for none.
+	// Approve is the id of the held run that may go through now; 0 for none.
 	Approve int64
 	// Snapshot, when set, names a snapshot that somebody else made as the new state of the source.
 	Snapshot string
@@ -104,13 +104,17 @@ func (r *runner) close() error {
 // Run brings the mirror up to date: it finishes a run that was cut off, then makes one of its own. It gives the reports of
 // all that it finished, also with an error.
 func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, err error) {
-	defer GuardFaults(j.Store, &err)()
+	defer func() {
+		if err != nil && len(reports) == 0 {
+			err = errors.Join(err, letGo(ctx, j, err))
+		}
+	}()
 	r, err := newRunner(ctx, j, opts)
 	if err != nil { // a store that is not mounted is the failure that somebody has to hear of
 		h := runner{job: j, opts: opts, say: opts.say()}
-		return nil, h.ended(ctx, nil, roomError(err, j.Store))
+		return nil, h.ended(ctx, nil, explain(err, j))
 	}
-	defer func() { err = errors.Join(r.ended(ctx, reports, roomError(err, j.Store)), r.close()) }()
+	defer func() { err = errors.Join(r.ended(ctx, reports, explain(err, j)), r.close()) }()
 	// Also where init was cut off before it could say so. If this run fails, the next one finds the base of another source and
 	// compares in full.
 	if r.known != r.src.ID() {
@@ -319,7 +323,7 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 	}}, opts)
 }
 
-// apply brings a change set into the mirror unless it deletes too much.
+// apply brings a change set into the mirror unless it is held.
 func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, error) {
 	c := run.Changes
 	r.say("changed: %d names went, %d came, %d inodes are new or differ", c.Unlinked.Len(), c.Linked.Len(), c.Inodes.Len())
@@ -330,7 +334,7 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	if err := r.nested(); err != nil {
 		return nil, err
 	}
-	if err := r.checkDeleted(ctx, run); err != nil {
+	if err := r.pass(ctx, run); err != nil {
 		return nil, err
 	}
 	if err := r.checkRoom(c, run.Next); err != nil {

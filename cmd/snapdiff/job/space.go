@@ -3,9 +3,11 @@ package job
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/output"
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
@@ -30,19 +32,20 @@ func (e *NoSpace) Hint() string {
 	return "make room there (snapdiff prune drops old restore points) and run again: a run that was cut off is finished first, nothing is lost"
 }
 
-// roomError recognises that something failed because the store's filesystem is full. SQLite has other words for it than the
-// kernel: it cannot open its journal.
-func roomError(err error, store string) error {
-	var refused *NoSpace
-	if err == nil || errors.As(err, &refused) {
-		return err
+// leastRoom is what the catalog needs to be opened for writing: its WAL and shared memory.
+const leastRoom = 1 << 20
+
+// checkLeastRoom refuses to open a catalog on a disk that has no room at all.
+func checkLeastRoom(j config.Job) error {
+	at := j.Store
+	if j.Catalog != "" {
+		at = filepath.Dir(j.Catalog)
 	}
 	var st unix.Statfs_t
-	full := unix.Statfs(store, &st) == nil && (int64(st.Bavail)*st.Bsize < 1<<20 || st.Files > 0 && st.Ffree == 0)
-	if full || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return &NoSpace{store, err}
+	if unix.Statfs(at, &st) == nil && int64(st.Bavail)*st.Bsize < leastRoom {
+		return &NoSpace{at, fmt.Errorf("only %d KB are free, not enough to begin anything", int64(st.Bavail)*st.Bsize>>10)}
 	}
-	return err
+	return nil
 }
 
 // compressing are filesystems that may hold more than they have room for. What does not fit at this ratio is refused there.

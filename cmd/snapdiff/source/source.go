@@ -51,6 +51,10 @@ type Source interface {
 	// Clean destroys all snapshots of this job but those to keep. What others made stays.
 	Clean(ctx context.Context, keep ...snapshot.Mark) error
 
+	// Kept lists the snapshots of this job that pin space on the source, those of others that we hold included, the oldest first. It
+	// needs no store.
+	Kept(ctx context.Context) ([]Kept, error)
+
 	// Comparable says why the filesystem cannot tell what changed between two snapshots, "" if it can.
 	Comparable(base, next snapshot.Mark) string
 	// Diff gives what changed between two snapshots; diff.ErrNotNative asks for a full comparison. links is nil unless

@@ -29,6 +29,18 @@ var metrics = []metric{
 		}
 		return float64(j.Verified.Unix())
 	}, false},
+	{"base_timestamp_seconds", "when the oldest of our snapshots on the source was taken, 0 if there is none", func(j *Job) float64 {
+		if j.Base == nil {
+			return 0
+		}
+		return float64(j.Base.Unix())
+	}, false},
+	{"base_bytes", "space that our snapshots pin on the source, -1 where its filesystem does not tell", func(j *Job) float64 {
+		if j.BaseBytes == nil {
+			return -1
+		}
+		return float64(*j.BaseBytes)
+	}, false},
 	{"last_run_timestamp_seconds", "when the snapshot of the newest restore point was taken", func(j *Job) float64 { return float64(j.Time.Unix()) }, true},
 	{"last_run_duration_seconds", "how long the newest finished run took", func(j *Job) float64 { return j.Seconds }, true},
 	{"last_run_added", "names that came in the newest finished run", func(j *Job) float64 { return float64(j.Added + j.Files) }, true},

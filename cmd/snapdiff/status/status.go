@@ -3,6 +3,7 @@ package status
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +55,12 @@ type Job struct {
 	Size       int64 `json:"size"`
 	Free       int64 `json:"free"`
 	InodesFree int64 `json:"inodes_free"`
+	// Base is when the oldest of our snapshots on the source was taken, nil when there is none or the source cannot be asked. BaseBytes is
+	// how much space would be free there without them, nil where the filesystem does not tell; BaseFull how full, in percent, that is in
+	// which they live (LVM: a classic snapshot's own room, a thin pool).
+	Base      *time.Time `json:"base,omitempty"`
+	BaseBytes *int64     `json:"base_bytes,omitempty"`
+	BaseFull  *float64   `json:"base_full,omitempty"`
 
 	level Level
 }
@@ -67,6 +74,7 @@ func Of(j config.Job, now time.Time, limits Limits) *Job {
 	if err := s.look(j, now, limits); err != nil {
 		s.problem(Critical, "%v", err)
 	}
+	s.pinned(j, now)
 	s.State = s.level.String()
 	return s
 }
@@ -118,7 +126,7 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 		return err
 	}
 	if held != nil {
-		s.problem(Critical, "r%d is held by max_deleted: it would delete %d of %d files", held.ID, held.Deleted, held.Files)
+		s.problem(Critical, "r%d is held: %s", held.ID, strings.Join(append([]string{held.Reason()}, held.Places()...), ", "))
 	}
 	verified, err := job.LastVerified(store)
 	if err != nil {

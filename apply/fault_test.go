@@ -1,4 +1,4 @@
-package job
+package apply
 
 import (
 	"errors"
@@ -26,23 +26,20 @@ func TestGuardFaults(t *testing.T) {
 	if err := f.Truncate(0); err != nil { // to write to the page gives SIGBUS now
 		t.Fatal(err)
 	}
-	write := func() (err error) {
-		defer GuardFaults("/store", &err)()
-		page[0] = 1
-		return nil
+	var g faultGuard
+	for range 2 {
+		if err := g.do(func() error { page[0] = 1; return nil }); !errors.Is(err, ErrFault) {
+			t.Errorf("a fault: %v", err)
+		}
 	}
-	var full *NoSpace
-	if err := write(); !errors.As(err, &full) || full.Store != "/store" {
-		t.Errorf("a fault: %v, want no room", err)
+	if err := g.do(func() error { t.Error("used again after a fault"); return nil }); !errors.Is(err, ErrFault) {
+		t.Errorf("after a fault: %v", err)
 	}
 	defer func() {
 		if recover() == nil {
 			t.Error("a mistake of ours was taken for a full disk")
 		}
 	}()
-	var none *NoSpace
-	func() (err error) {
-		defer GuardFaults("/store", &err)()
-		return none.Err
-	}()
+	var none *BadFile
+	new(faultGuard).do(func() error { return none.Err })
 }

@@ -1,0 +1,84 @@
+package applytest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Fill takes all but about so many bytes of the filesystem that dir lies on, and gives them back with the result.
+func Fill(t testing.TB, dir string, leave int64) (free func()) {
+	t.Helper()
+	path := filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for step := int64(64 << 20); step >= 64<<10; {
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		end, err := f.Seek(0, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		room := int64(st.Bavail)*st.Bsize - leave
+		if room < step || unix.Fallocate(int(f.Fd()), 0, end, step) != nil {
+			step /= 2
+		}
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		Apply(t, dir, Sync())
+	}
+}
+
+// FillInodes takes all inodes of the filesystem that dir lies on.
+func FillInodes(t testing.TB, dir string) (free func()) {
+	t.Helper()
+	path := filepath.Join(dir, "inodes")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; ; i++ {
+		f, err := os.Create(filepath.Join(path, fmt.Sprint(i)))
+		if err != nil {
+			break
+		}
+		f.Close()
+	}
+	return func() {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Shutdown ends an ext4 or XFS as if its disk had gone: nothing more is read or written, what lies in the journal is lost too. Remount
+// brings it back.
+func Shutdown(t testing.TB, dir string) {
+	t.Helper()
+	const goingDown, noLogFlush = 0x8004587d, 2 // XFS_IOC_GOINGDOWN of fs/xfs/libxfs/xfs_fs.h and EXT4_IOC_SHUTDOWN are one
+	d, err := os.Open(dir)
+	if err == nil {
+		defer d.Close()
+		err = unix.IoctlSetPointerInt(int(d.Fd()), goingDown, noLogFlush)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Remount unmounts what Mount mounted at dir and mounts it again.
+func Remount(t testing.TB, dir string) {
+	t.Helper()
+	command(t, "umount", dir)
+	command(t, "mount", "-o", "loop", filepath.Join(filepath.Dir(dir), "image"), dir)
+}

@@ -1,0 +1,118 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/cmd/snapdiff/source"
+)
+
+// Pinned describes our snapshots on the source together: the age of the oldest and, where the filesystem tells, how much would be free
+// without them.
+type Pinned struct {
+	Since time.Time // the oldest; zero when there is none
+	Bytes int64     // -1 when not known
+	Full  float64   // see source.Kept; -1 for none
+}
+
+func pinned(all []source.Kept) Pinned {
+	p := Pinned{Full: -1}
+	for _, k := range all {
+		if p.Since.IsZero() || k.Taken.Before(p.Since) {
+			p.Since = k.Taken
+		}
+		if k.Bytes < 0 {
+			p.Bytes = -1
+		} else if p.Bytes >= 0 {
+			p.Bytes += k.Bytes
+		}
+		p.Full = max(p.Full, k.Full)
+	}
+	return p
+}
+
+// Exceeded says in what more is pinned than the job allows, "" if in nothing.
+func (p Pinned) Exceeded(limit config.Pinned, now time.Time) string {
+	switch age := now.Sub(p.Since); {
+	case p.Since.IsZero():
+	case limit.Age > 0 && age > limit.Age:
+		return fmt.Sprintf("our oldest snapshot on the source is %s old, max_pinned is %s", output.Duration(age), output.Duration(limit.Age))
+	case limit.Bytes > 0 && p.Bytes > limit.Bytes:
+		return fmt.Sprintf("our snapshots pin %s on the source, max_pinned is %s", output.Size(p.Bytes), output.Size(limit.Bytes))
+	}
+	return ""
+}
+
+// PinnedBy looks at our snapshots on the source. The store need not be there.
+func PinnedBy(ctx context.Context, j config.Job) (Pinned, error) {
+	src, err := source.Open(ctx, j)
+	if err != nil {
+		return Pinned{}, err
+	}
+	defer src.Close()
+	all, err := src.Kept(ctx)
+	return pinned(all), err
+}
+
+// Release destroys all our snapshots on the source, so that they pin nothing, and gives what they were. The next run compares in full. The
+// store need not be there; where it is, nobody may work on it.
+func Release(ctx context.Context, j config.Job, dry bool) (released []source.Kept, err error) {
+	if err := checkRoot(); err != nil {
+		return nil, err
+	}
+	src, err := source.Open(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
+	switch {
+	case errors.Is(err, apply.ErrLocked):
+		return nil, err
+	case err == nil: // otherwise it is away or damaged: then nobody works on it
+		defer func() { err = errors.Join(err, store.Close()) }()
+	}
+	if released, err = src.Kept(ctx); err != nil || dry {
+		return released, err
+	}
+	if err := src.Clean(ctx); err != nil {
+		return nil, err
+	}
+	if store != nil {
+		return released, store.SetMeta(metaHeld, "") // its snapshot is gone: it cannot be approved
+	}
+	return released, nil
+}
+
+// LetGo says that our snapshots on the source were destroyed after a run had failed, because they pinned more than max_pinned.
+type LetGo struct{ Why string }
+
+// Error says why.
+func (e *LetGo) Error() string {
+	return "the base was let go: " + e.Why + "; the next run compares in full"
+}
+
+// letGo releases our snapshots when a run has failed and they pin more than max_pinned: one that waits for its store or for somebody's
+// approval must not fill the source.
+func letGo(ctx context.Context, j config.Job, failed error) error {
+	if j.MaxPinned == (config.Pinned{}) || errors.Is(failed, apply.ErrLocked) || ctx.Err() != nil {
+		return nil
+	}
+	p, err := PinnedBy(ctx, j)
+	if err != nil {
+		return nil // the run has said what is wrong with the source
+	}
+	why := p.Exceeded(j.MaxPinned, time.Now())
+	if why == "" {
+		return nil
+	}
+	if _, err := Release(ctx, j, false); err != nil {
+		return fmt.Errorf("let the base go (%s): %w", why, err)
+	}
+	return &LetGo{why}
+}
