@@ -124,7 +124,7 @@ func encryptedInPlace(b *jobBench) {
 	b.letters("office")
 	b.begin("x")
 	b.eachLetter("office", func(path string, content []byte) { b.must(os.WriteFile(path, encrypt(content), 0o644)) })
-	out := b.snapdiff(5, "run")
+	out := b.snapdiff(5, "run", "--verbose")
 	if !strings.Contains(out, "r2 is held: the contents look encrypted: of 100 changed files that were looked at") || !strings.Contains(out, "in office/") {
 		b.t.Errorf("not held as it should be:\n%s", out)
 	}
