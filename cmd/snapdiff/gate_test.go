@@ -77,7 +77,7 @@ func (b *jobBench) letters(dir string) {
 	words := strings.Fields("dear all the quarterly figures are attached please find below our offer for regards invoice meeting tomorrow at noon in room")
 	for i := range manyFiles {
 		var text strings.Builder
-		for text.Len() < 200+r.IntN(6000) {
+		for size := 200 + r.IntN(6000); text.Len() < size; {
 			text.WriteString(words[r.IntN(len(words))] + " ")
 		}
 		path := filepath.Join(b.source, dir, fmt.Sprintf("%d/letter %d.doc", i%7, i))
