@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -11,8 +12,8 @@ import (
 )
 
 const (
-	aheadFile  = 1 << 20   // bytes; larger files are read fast enough when their turn comes
-	aheadTotal = 256 << 20 // bytes that wait in the page cache for Attach, at most
+	aheadFile  = 256 << 10 // bytes; larger files are read fast enough when their turn comes
+	aheadTotal = 64 << 20  // bytes that wait in the page cache for Attach, at most
 )
 
 // readAhead asks the kernel for the contents that Attach will copy. It goes on while the run is recorded, which is one processor's work
@@ -36,7 +37,7 @@ func readAhead(ctx context.Context, next *beneath.Root, p *plan) (enough func())
 			}
 			group.Go(func() error {
 				if ctx.Err() == nil {
-					willNeed(next, in.Paths[0])
+					willNeed(next, in.Paths[0], in.Attr.Size)
 				}
 				return nil
 			})
@@ -48,7 +49,7 @@ func readAhead(ctx context.Context, next *beneath.Root, p *plan) (enough func())
 // aheadWorkers is how many files are asked for at once: opening them is what waits for a cold disk.
 const aheadWorkers = 4
 
-func willNeed(root *beneath.Root, path string) {
+func willNeed(root *beneath.Root, path string, size int64) {
 	at, release, err := place{root, path}.open()
 	if err != nil {
 		return
@@ -59,5 +60,22 @@ func willNeed(root *beneath.Root, path string) {
 		return
 	}
 	defer unix.Close(fd)
-	_ = unix.Fadvise(fd, 0, 0, unix.FADV_WILLNEED)
+	// What was allocated and never written is a hole only as long as no page of it is in memory, see copier.segments.
+	if hole, err := unix.Seek(fd, 0, unix.SEEK_HOLE); err == nil && hole >= size {
+		_ = unix.Fadvise(fd, 0, 0, unix.FADV_WILLNEED)
+	}
+}
+
+// catalogAhead is how many bytes of a catalog are asked for when a store is opened for writing: a run looks up rows all over it, one
+// after the other, each of which would wait for a cold disk.
+const catalogAhead = 64 << 20
+
+// readCatalogAhead is a hint too: what is wrong with the catalog is told by who opens it.
+func readCatalogAhead(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_ = unix.Fadvise(int(f.Fd()), 0, catalogAhead, unix.FADV_WILLNEED)
 }

@@ -128,6 +128,7 @@ func Open(path string, opts ...Option) (s *Store, err error) {
 	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, fmt.Errorf("%s: %w: wait until it has ended", path, ErrLocked)
 	}
+	readCatalogAhead(place.path)
 	if err := s.guard.do(func() (err error) { s.conn, err = openCatalog(place.path); return err }); err != nil {
 		return nil, err
 	}
