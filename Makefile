@@ -6,9 +6,10 @@ PREFIX   ?= /usr/local
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Puts a Go that is new enough first in PATH, or stops with a message.
 WITH_GO   = go_bin=$$(testdata/need-go.sh) && export PATH="$$go_bin:$$PATH" GOTOOLCHAIN=local
-LDFLAGS   = -s -w -X main.version=$(VERSION)
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: help build deps demo test test-host bench bench-docs soak fuzz testvm testvm-shell packages test-packages install clean
+.PHONY: recipes help build deps demo test test-host bench bench-docs soak fuzz testvm testvm-shell packages test-packages install clean
 
 help:
 	@echo 'make build         the binary ./snapdiff (static, no cgo)'
@@ -21,6 +22,7 @@ help:
 	@echo 'make bench-docs    all peers and all growth, for hours, into tables and a plot in ./docs (ARGS="-gate LOCK")'
 	@echo 'make testvm-shell  a shell in the test machine that has ZFS and LVM'
 	@echo 'make packages      .deb and .rpm for amd64 and arm64 into ./dist; make test-packages tries them'
+	@echo 'make recipes       the recipes of docs/recipes.md with the real programs (ssh, restic, borg, Dovecot...; root)'
 	@echo 'make install       PREFIX=/usr/local DESTDIR='
 
 build:
@@ -63,6 +65,9 @@ packages:
 
 test-packages: packages
 	@$(WITH_GO) && testdata/packages-test.sh dist
+
+recipes: build
+	@testdata/recipes.sh ./snapdiff $(RECIPES)
 
 deps:
 	@testdata/need-tools.sh

@@ -11,7 +11,7 @@ deb=("$dist"/snapdiff_*_"$(dpkg --print-architecture)".deb)
 [ ${#deb[@]} = 1 ] && [ -f "${deb[0]}" ] || die "no single package in $dist"
 dpkg --root="$root" --log=/dev/null --force-not-root --force-script-chrootless -i "${deb[0]}" >/dev/null
 bin=$root/usr/bin/snapdiff
-[ "$("$bin" version)" = "snapdiff $(git describe --tags --always --dirty) ($(go env GOVERSION))" ] || die "the version is $("$bin" version)"
+[ "$("$bin" --version)" = "snapdiff $(git describe --tags --always --dirty) (commit $(git rev-parse --short=12 HEAD), $(go env GOVERSION), linux/$(go env GOARCH))" ] || die "the version is $("$bin" version)"
 if readelf -d "$bin" | grep -q NEEDED; then die "the binary needs shared libraries"; fi
 for page in snapdiff snapdiff-run snapdiff-mount snapdiff-restore; do
 	MANWIDTH=80 man -l "$root/usr/share/man/man8/$page.8.gz" 2>/dev/null | grep -q SYNOPSIS || die "no manual page $page"

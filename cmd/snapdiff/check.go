@@ -12,8 +12,9 @@ import (
 
 func newCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "check [JOB...]",
-		Short: "Tell whether the jobs can run, and what is missing",
+		Use:     "check [JOB...]",
+		Example: "  snapdiff check\n  snapdiff check mail --json",
+		Short:   "Tell whether the jobs can run, and what is missing",
 		Long: `Looks at the kernel, the source, the store and what the mirror's filesystem can hold, and names every missing piece with the
 command that mends it. It changes nothing. (Whether the mirror is right is another question: snapdiff verify.)`,
 		RunE: func(cmd *cobra.Command, args []string) error {

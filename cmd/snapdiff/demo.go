@@ -17,8 +17,9 @@ import (
 
 func newDemoCommand(*app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "demo",
-		Short: "Show the whole story on a throw-away filesystem",
+		Use:     "demo",
+		Example: "  sudo snapdiff demo",
+		Short:   "Show the whole story on a throw-away filesystem",
 		Long: `Makes a small btrfs in a file, a mail store on it, a first run, a day's changes and a second run, and checks the
 mirror with rsync if it is there. It takes a few seconds, needs root and removes all that it made.`,
 		Args: cobra.NoArgs,

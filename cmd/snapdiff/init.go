@@ -13,6 +13,7 @@ import (
 func newInitCommand(a *app) *cobra.Command {
 	var adopt bool
 	cmd := &cobra.Command{
+		Example:     "  snapdiff init\n  snapdiff init mail --adopt    # /backup/mail/tree is a copy that rsync made",
 		Use:         "init [JOB...]",
 		Annotations: changing("run snapdiff init again"),
 		Short:       "Make the store of each job",

@@ -12,6 +12,9 @@ func newListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list [JOB...]",
 		Short: "Show the restore points",
+		Long: `Shows the restore points of each job, the oldest first: when its snapshot was taken, how the changes were found (first copy, native, or a full
+comparison), what changed, what the store keeps of it for earlier restore points (HISTORY), and whether anything could not be copied.`,
+		Example: "  snapdiff list\n  snapdiff list mail --json | jq 'select(.how == \"full\")'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var rows [][]string
 			err := a.eachJob(args, func(j config.Job) error {

@@ -197,8 +197,9 @@ func (a *app) background(ctx context.Context, job string, o mountOptions, name, 
 func newUmountCommand() *cobra.Command {
 	all := false
 	cmd := &cobra.Command{
-		Use:   "umount DIR | --all",
-		Short: "End a mount of restore points",
+		Use:     "umount DIR | --all",
+		Example: "  snapdiff umount /mnt\n  snapdiff umount --all",
+		Short:   "End a mount of restore points",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if all {
 				return cobra.NoArgs(cmd, args)

@@ -24,7 +24,7 @@ func TestProgressFlag(t *testing.T) {
 
 // Everything that may take long tells how far it is, in the end that it is (nearly) done, and never more than there is.
 func TestProgressOfAllLongWork(t *testing.T) {
-	b := newJobBench(t, "keep = { last = 1 }")
+	b := newJobBench(t, "keep = { last = 1 }\nransomware = \"off\"")
 	for i := range 200 {
 		b.write(fmt.Sprintf("a/%d", i), fmt.Sprintf("b/%d", i))
 	}

@@ -42,8 +42,18 @@ func (a *app) commands() []*cobra.Command {
 
 func newRootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "snapdiff",
-		Short:         "Keeps an exact mirror of a filesystem from the changes between its snapshots",
+		Use:   "snapdiff",
+		Short: "Keeps an exact mirror of a filesystem from the changes between its snapshots",
+		Long: `snapdiff keeps an exact, plain copy (a mirror) of a filesystem on another disk. It takes a snapshot of a btrfs subvolume, a ZFS dataset or a
+logical volume, asks the filesystem what changed since the last one, without walking the tree, and applies just that. What a run replaces it
+keeps, so that any past day can be mounted, searched and restored.
+
+New here? snapdiff help begin, or, on a throw-away filesystem, snapdiff demo.`,
+		Example: `  snapdiff check && snapdiff init      # the first time
+  snapdiff run                         # from cron or systemd: silent when all is well
+  snapdiff status
+  snapdiff restore yesterday /srv/mail/anna /tmp`,
+		Version:       thisBuild().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
@@ -54,9 +64,11 @@ func newRootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
 	root.PersistentFlags().StringVar(&a.logTo, "log", "", "log what is done to `FILE`, \"journal\" or \"stderr\" (also [log] in the configuration)")
 	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "", "`FORMAT` of the log: text or json; alone it logs to stderr")
+	root.SetVersionTemplate("snapdiff {{.Version}}\n")
 	root.SetUsageTemplate(root.UsageTemplate() + exitTable())
 	root.AddCommand(a.commands()...)
 	root.AddCommand(a.pastCommands()...)
+	addTopics(root)
 	a.complete(root)
 	return root
 }

@@ -111,6 +111,10 @@ func (a *app) failed(ctx context.Context, cmd *cobra.Command, err error) int {
 		}
 		said = text
 		attrs := []any{"status", exitStatus(ctx, e)}
+		var f jobFailed
+		if errors.As(e, &f) {
+			attrs = append(attrs, "job", f.job)
+		}
 		if next != "" {
 			attrs = append(attrs, "next", next)
 		}

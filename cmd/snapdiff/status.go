@@ -55,11 +55,12 @@ a file for the textfile collector of Prometheus's node_exporter.`,
 	return cmd
 }
 
-var statusHeadings = []string{"JOB", "STATE", "NEWEST", "AGE", "HOW", "CHANGED", "TOOK", "VERIFIED", "POINTS", "FREE", "BASE"}
+var statusHeadings = []string{"JOB", "STATE", "NEWEST", "AGE", "HOW", "CHANGED", "TOOK", "VERIFIED", "POINTS", "EXPIRES", "HISTORY", "FREE", "BASE"}
 
 // printStatus prints a table and below it what is wrong, or one JSON object a line.
 func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 	var rows [][]string
+	color := output.Colored(w)
 	for _, j := range all {
 		if a.json {
 			if err := output.JSON(w, j); err != nil {
@@ -67,13 +68,7 @@ func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 			}
 			continue
 		}
-		row := []string{j.Name, j.State, "never", "", "", "", "", "", fmt.Sprint(j.Points), output.Size(j.Free), baseText(j)}
-		if j.Time != nil {
-			changed := j.Added + j.Removed + j.Modified + j.Meta + j.Files
-			row = []string{j.Name, j.State, j.Run, output.Duration(time.Duration(j.Age) * time.Second), j.How, output.Count(changed),
-				output.Duration(time.Duration(j.Seconds * float64(time.Second))), verifiedText(j), fmt.Sprint(j.Points), output.Size(j.Free), baseText(j)}
-		}
-		rows = append(rows, row)
+		rows = append(rows, statusCells(j, color))
 	}
 	if a.json {
 		return nil
@@ -83,7 +78,7 @@ func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 	}
 	for _, j := range all {
 		for _, p := range j.Problems {
-			if _, err := fmt.Fprintf(w, "%s: %s\n", j.Name, p); err != nil {
+			if _, err := fmt.Fprintf(w, "%s: %s\n", j.Name, color(levelColor[j.State], p)); err != nil {
 				return err
 			}
 		}
@@ -91,12 +86,30 @@ func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 	return nil
 }
 
+// levelColor is the colour of a state.
+var levelColor = map[string]output.Color{"ok": output.Green, "warning": output.Yellow, "critical": output.Red}
+
+// statusCells are a job as a row of the table.
+func statusCells(j *status.Job, color func(output.Color, string) string) []string {
+	row := []string{j.Name, color(levelColor[j.State], j.State), "never", "", "", "", "", "never"}
+	if j.Time != nil {
+		changed := j.Added + j.Removed + j.Modified + j.Meta + j.Files
+		row = []string{j.Name, row[1], j.Run, output.Age(time.Duration(j.Age) * time.Second), j.How, output.Count(changed),
+			output.Duration(time.Duration(j.Seconds * float64(time.Second))), verifiedText(j)}
+	}
+	expires := "never"
+	if j.ExpiresAt != nil {
+		expires = j.Expires + " " + j.ExpiresAt.Local().Format("2006-01-02")
+	}
+	return append(row, fmt.Sprint(j.Points), expires, output.Size(j.History), output.Size(j.Free), baseText(j))
+}
+
 // verifiedText is how long ago the mirror was verified.
 func verifiedText(j *status.Job) string {
 	if j.Verified == nil {
 		return "never"
 	}
-	return output.Duration(time.Since(*j.Verified)) + " ago"
+	return output.Age(time.Since(*j.Verified)) + " ago"
 }
 
 // baseText is how old our snapshots on the source are and, where that is known, what they cost there.
@@ -104,7 +117,7 @@ func baseText(j *status.Job) string {
 	if j.Base == nil {
 		return ""
 	}
-	text := output.Duration(time.Since(*j.Base))
+	text := output.Age(time.Since(*j.Base))
 	if j.BaseBytes != nil {
 		text += ", " + output.Size(*j.BaseBytes)
 	}

@@ -39,7 +39,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wants(string(text), "# TYPE snapdiff_state gauge\n", `snapdiff_restore_points{job="mail"} 2`, `snapdiff_last_run_added{job="mail"} 1`)
+	wants(string(text), "# TYPE snapdiff_state gauge\n", `snapdiff_restore_points{snapdiff_job="mail"} 2`, `snapdiff_last_run_added{snapdiff_job="mail"} 1`)
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(file), ".snapdiff-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q %v", left, err)

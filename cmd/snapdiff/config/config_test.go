@@ -66,6 +66,7 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		"like a run":         {"[jobs.r17]\nsource = \"/s\"\nstore = \"/t\"\n", "f.toml:1: [jobs.r17] looks like the id of a run", ""},
 		"bad name":           {"[jobs.\"a b\"]\nsource = \"/s\"\nstore = \"/t\"\n", "f.toml:1: [jobs.a b] is not a name", ""},
 		"two with one store": {job + "[jobs.b]\nsource = \"/q\"\nstore = \"/t/\"\n", "f.toml:6: [jobs.b] has the store of [jobs.a]", "of its own"},
+		"of a neighbour":     {job + "bwlimt = \"1M\"\n", `f.toml:4: unknown key "jobs.a.bwlimt"`, `"bwlimit"`},
 		"log format":         {job + "[log]\nformat = \"xml\"\n", `f.toml:5: [log] format = "xml"`, ""},
 		"log to":             {job + "[log]\nto = \"log\"\n", `f.toml:5: [log] to = "log": it is "journal"`, ""},
 		"log key":            {job + "[log]\nfromat = \"json\"\n", `f.toml:5: unknown key "log.fromat"`, `"format"`},

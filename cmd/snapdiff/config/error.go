@@ -72,10 +72,15 @@ func unknownKey(path string, e *toml.DecodeError) error {
 	return out
 }
 
+// JobKeys are all keys that a job may have.
+func JobKeys() []string { return keysOf(reflect.TypeFor[fileJob]()) }
+
 func keysOf(t reflect.Type) []string {
 	var keys []string
-	for i := range t.NumField() {
-		keys = append(keys, t.Field(i).Tag.Get("toml"))
+	for _, f := range reflect.VisibleFields(t) { // with those of embedded structs
+		if key := f.Tag.Get("toml"); key != "" {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }

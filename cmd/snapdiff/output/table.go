@@ -2,8 +2,8 @@ package output
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,6 +13,14 @@ func JSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
+}
+
+// colorCode is what Colored puts around a word.
+var colorCode = regexp.MustCompile("\x1b\\[[0-9]*m")
+
+// columns is how wide a cell is on a terminal.
+func columns(cell string) int {
+	return utf8.RuneCountInString(colorCode.ReplaceAllString(cell, ""))
 }
 
 // Table writes rows of cells. On a terminal (aligned) they stand below their headings, otherwise each row is one line
@@ -30,13 +38,13 @@ func Table(w io.Writer, aligned bool, headings []string, rows [][]string) error 
 	widths := make([]int, len(headings))
 	for _, row := range all {
 		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], columns(cell))
 		}
 	}
 	for _, row := range all {
 		var line strings.Builder
 		for i, cell := range row {
-			fmt.Fprintf(&line, "%-*s  ", widths[i], cell)
+			line.WriteString(cell + strings.Repeat(" ", widths[i]-columns(cell)+2))
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}

@@ -57,6 +57,20 @@ func Duration(d time.Duration) string {
 	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
+// Age is a Duration that may be long: from two days on in days.
+func Age(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 2*day:
+		return Duration(d)
+	}
+	return fmt.Sprintf("%d days", d/day)
+}
+
 // Name is a path for people: on one line, with no control character that could act on the terminal. What cannot be
 // shown as it is, is written as \n, \t or \xHH, and a backslash as \\, so that two names never look the same.
 func Name(path string) string {

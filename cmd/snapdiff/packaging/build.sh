@@ -11,7 +11,7 @@ mkdir -p "$DIST/doc"
 host=$(go env GOARCH)
 for ARCH in amd64 arm64; do
 	mkdir -p "$DIST/bin/$ARCH"
-	CGO_ENABLED=0 GOARCH=$ARCH go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$described" -o "$DIST/bin/$ARCH/snapdiff" ./cmd/snapdiff
+	CGO_ENABLED=0 GOARCH=$ARCH go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$described -X main.commit=$(git rev-parse HEAD)" -o "$DIST/bin/$ARCH/snapdiff" ./cmd/snapdiff
 done
 "$DIST/bin/$host/snapdiff" man "$DIST/doc"
 gzip -9nf "$DIST"/doc/*.8

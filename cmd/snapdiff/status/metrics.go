@@ -20,6 +20,13 @@ type metric struct {
 var metrics = []metric{
 	{"state", "0 ok, 1 warning, 2 critical", func(j *Job) float64 { return float64(j.level) }, false},
 	{"restore_points", "number of restore points", func(j *Job) float64 { return float64(j.Points) }, false},
+	{"history_bytes", "what the store needs for all restore points but the newest", func(j *Job) float64 { return float64(j.History) }, false},
+	{"next_expiry_timestamp_seconds", "when the next restore point is dropped, if a run is made each day, 0 if none is within a year", func(j *Job) float64 {
+		if j.ExpiresAt == nil {
+			return 0
+		}
+		return float64(j.ExpiresAt.Unix())
+	}, false},
 	{"store_size_bytes", "size of the store's filesystem", func(j *Job) float64 { return float64(j.Size) }, false},
 	{"store_free_bytes", "free space of the store's filesystem", func(j *Job) float64 { return float64(j.Free) }, false},
 	{"store_free_inodes", "free inodes of the store's filesystem", func(j *Job) float64 { return float64(j.InodesFree) }, false},
@@ -45,6 +52,7 @@ var metrics = []metric{
 	{"last_run_duration_seconds", "how long the newest finished run took", func(j *Job) float64 { return j.Seconds }, true},
 	{"last_run_added", "names that came in the newest finished run", func(j *Job) float64 { return float64(j.Added + j.Files) }, true},
 	{"last_run_removed", "names that went in the newest finished run", func(j *Job) float64 { return float64(j.Removed) }, true},
+	{"last_run_metadata", "files and directories with other metadata in the newest finished run", func(j *Job) float64 { return float64(j.Meta) }, true},
 	{"last_run_modified", "files with other contents in the newest finished run", func(j *Job) float64 { return float64(j.Modified) }, true},
 	{"last_run_bytes", "bytes of the files copied in the newest finished run", func(j *Job) float64 { return float64(j.Bytes) }, true},
 	{"last_run_incomplete", "files that could not be copied", func(j *Job) float64 { return float64(j.Incomplete) }, true},
@@ -64,7 +72,7 @@ func Metrics(w io.Writer, jobs []*Job) error {
 		fmt.Fprintf(&b, "# HELP snapdiff_%s %s\n# TYPE snapdiff_%s gauge\n", m.name, m.help, m.name)
 		for _, j := range jobs {
 			if !m.needsRun || j.Time != nil {
-				fmt.Fprintf(&b, "snapdiff_%s{job=\"%s\"} %v\n", m.name, label.Replace(j.Name), m.value(j))
+				fmt.Fprintf(&b, "snapdiff_%s{snapdiff_job=\"%s\"} %v\n", m.name, label.Replace(j.Name), m.value(j))
 			}
 		}
 	}

@@ -50,6 +50,12 @@ type Job struct {
 	Oldest *time.Time `json:"oldest,omitempty"`
 	// Verified is when the whole mirror was last known to equal its snapshot (of a mirror verified in shares: the oldest one).
 	Verified *time.Time `json:"verified,omitempty"`
+	// Expires is the restore point that goes next, when a run is made each day, and ExpiresAt the date from which on; "" where
+	// none goes within a year.
+	Expires   string     `json:"expires,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	// History is what the store needs for all restore points but the newest, in bytes.
+	History int64 `json:"history_bytes"`
 	// Size and Free are those of the store's filesystem in bytes, InodesFree the inodes that are left there (0 where a filesystem makes
 	// them as needed).
 	Size       int64 `json:"size"`
@@ -112,6 +118,7 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 		}
 		last = &runs[i]
 		s.Points++
+		s.History += runs[i].Space
 	}
 	if last == nil {
 		s.problem(Critical, "no run has ever been finished")
@@ -121,6 +128,7 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 	if cut != nil {
 		s.unfinished(cut, last, j.Store)
 	}
+	s.nextExpiry(j.Keep, runs)
 	held, err := job.HeldRun(store)
 	if err != nil {
 		return err
