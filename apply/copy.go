@@ -33,7 +33,7 @@ type firstCopy struct {
 	keys         func(path string, ino uint64) (diff.Key, error)
 	exclude      *diff.Exclude
 	marks        copyMarks
-	index        bool // names are put into the link index
+	index, sign  bool // names are put into the link index, with signatures
 	workers      int
 	pace         *gentle.Pace
 	step         func(name string) error

@@ -161,7 +161,7 @@ func (f *firstCopy) addName(d *openCopy, path, name string, st *unix.Stat_t, fai
 	var err error
 	if n.key, err = f.keys(path, st.Ino); err != nil {
 		n.key = diff.Key{Ino: st.Ino} // the names of a number are what counts
-	} else if failed == nil {
+	} else if failed == nil && f.sign {
 		n.sig = diff.Signature(st, n.key.Gen)
 	}
 	d.mu.Lock()

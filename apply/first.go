@@ -24,8 +24,8 @@ type Copy struct {
 	Mark snapshot.Mark // of Next
 	// Exclude are what is not copied.
 	Exclude *diff.Exclude
-	// Links: the source needs the link index (see Store.Links).
-	Links bool
+	// Links: the source needs the link index (see Store.Links); with Signatures, one that is a diff.SignatureIndex.
+	Links, Signatures bool
 }
 
 // FirstCopy copies a whole snapshot into the empty mirror and commits that as the first restore point. Cut off, cancelled or
@@ -37,11 +37,11 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 		return nil, err
 	}
 	if c.Links {
-		if err := s.beginLinks(); err != nil {
+		if err := s.beginLinks(c.Signatures); err != nil {
 			return nil, err
 		}
 	}
-	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, exclude: c.Exclude, marks: catalogMarks{s.conn, &s.guard}, index: c.Links, workers: opts.Workers, pace: opts.Pace, step: opts.Step, progress: opts.Progress}
+	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, exclude: c.Exclude, marks: catalogMarks{s.conn, &s.guard}, index: c.Links, sign: c.Signatures, workers: opts.Workers, pace: opts.Pace, step: opts.Step, progress: opts.Progress}
 	if err := f.run(ctx); err != nil {
 		return nil, fmt.Errorf("first copy: %w", err)
 	}

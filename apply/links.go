@@ -19,6 +19,12 @@ import (
 // also of what the mirror lacks.
 const metaLinks = "links"
 
+// What metaLinks is set to: "1" where signatures are kept too, for sources that ask for them.
+const (
+	linksSigned = "1"
+	linksNamed  = "names"
+)
+
 // linkName is a row of links: a name of an inode in the directory that is being copied.
 type linkName struct {
 	name string
@@ -26,14 +32,26 @@ type linkName struct {
 	sig  uint64   // of the inode (see diff.Signature); 0: not known
 }
 
-// Links is the link index of the base. It is for one goroutine, and only until the next run is begun.
-func (s *Store) Links() diff.LinkIndex { return &linkIndex{s: s} }
+// Links is the link index of the base. It is for one goroutine, and must be closed before anything else is done with the store.
+func (s *Store) Links() *LinkIndex { return &LinkIndex{s: s} }
 
-// linkIndex reads the index in blocks of numbers that lie side by side: what changed often does.
-type linkIndex struct {
-	s       *Store
-	checked bool
-	blocks  map[uint64]map[uint64]indexed // by the first number of a block
+// LinkIndex reads the index in blocks of numbers that lie side by side: what changed often does. All of it is one read
+// transaction of the catalog: to begin and end one costs more than to read a block. It is a diff.SignatureIndex.
+type LinkIndex struct {
+	s      *Store
+	end    func(*error)                  // of the transaction; nil before the first question
+	blocks map[uint64]map[uint64]indexed // by the first number of a block
+}
+
+// Close ends the transaction. It may be called on nil.
+func (l *LinkIndex) Close() error {
+	if l == nil || l.end == nil {
+		return nil
+	}
+	var err error
+	l.end(&err)
+	l.end, l.blocks = nil, nil
+	return catalogError("read the link index", err)
 }
 
 // indexed is what the index knows of one inode.
@@ -48,24 +66,24 @@ const (
 )
 
 // Names implements diff.LinkIndex.
-func (l *linkIndex) Names(ino uint64) ([]diff.Ref, error) {
+func (l *LinkIndex) Names(ino uint64) ([]diff.Ref, error) {
 	i, err := l.inode(ino)
 	return i.names, err
 }
 
 // Signature implements diff.SignatureIndex.
-func (l *linkIndex) Signature(ino uint64) (uint64, error) {
+func (l *LinkIndex) Signature(ino uint64) (uint64, error) {
 	i, err := l.inode(ino)
 	return i.sig, err
 }
 
 // inode reads the block that the number is in.
-func (l *linkIndex) inode(ino uint64) (indexed, error) {
+func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 	first := ino &^ (linkBlock - 1)
 	if block, ok := l.blocks[first]; ok {
 		return block[ino], nil
 	}
-	if err := l.check(); err != nil {
+	if err := l.begin(); err != nil {
 		return indexed{}, err
 	}
 	block := map[uint64]indexed{}
@@ -92,26 +110,34 @@ func (l *linkIndex) inode(ino uint64) (indexed, error) {
 	return block[ino], nil
 }
 
-// check makes sure that the store has an index.
-func (l *linkIndex) check() error {
-	if l.checked {
+// begin makes sure that the store has an index, and begins the transaction.
+func (l *LinkIndex) begin() error {
+	if l.end != nil {
 		return nil
 	}
-	kept, err := l.s.keepsLinks()
+	kept, _, err := l.s.keepsLinks()
 	if err == nil && !kept {
 		err = fmt.Errorf("the store has no index of names yet: %w", diff.ErrNotNative)
 	}
-	l.checked = err == nil
+	if err == nil {
+		l.end = sqlitex.Transaction(l.s.conn)
+	}
 	return err
 }
 
-func (s *Store) keepsLinks() (bool, error) {
+// keepsLinks tells whether there is an index, and whether with signatures.
+func (s *Store) keepsLinks() (kept, signed bool, err error) {
 	value, err := s.Meta(metaLinks)
-	return value != "", err
+	return value != "", value == linksSigned, err
 }
 
 // beginLinks says that the index is whole from this transaction on.
-func (s *Store) beginLinks() error { return s.SetMeta(metaLinks, "1") }
+func (s *Store) beginLinks(signed bool) error {
+	if signed {
+		return s.SetMeta(metaLinks, linksSigned)
+	}
+	return s.SetMeta(metaLinks, linksNamed)
+}
 
 // clearLinks ends the index.
 func (s *Store) clearLinks() error {
@@ -129,7 +155,7 @@ func addLink(conn *sqlite.Conn, dir int64, n linkName) error {
 // recordLinks takes out the names that go. It needs the nodes of their directories as they are before the run, and what went from
 // the source, not from the mirror.
 func (s *Store) recordLinks(c *diff.ChangeSet) (err error) {
-	kept, err := s.keepsLinks()
+	kept, _, err := s.keepsLinks()
 	if err != nil || !kept {
 		return err
 	}
@@ -146,9 +172,9 @@ func (s *Store) recordLinks(c *diff.ChangeSet) (err error) {
 	return err
 }
 
-// commitLinks puts in the names that came, and the signatures of what is new or changed. It needs the nodes of new directories.
+// commitLinks puts in the names that came and, where they are kept, the signatures of what is new or changed. It needs the nodes of new directories.
 func (s *Store) commitLinks(p *plan, next *beneath.Root) error {
-	kept, err := s.keepsLinks()
+	kept, signed, err := s.keepsLinks()
 	if err != nil || !kept {
 		return err
 	}
@@ -167,6 +193,9 @@ func (s *Store) commitLinks(p *plan, next *beneath.Root) error {
 		if err := addLink(s.conn, dir, linkName{name: n.Base(), key: n.Key}); err != nil {
 			return err
 		}
+	}
+	if !signed {
+		return nil
 	}
 	for i := range p.Inodes {
 		if err := s.commitSignature(&p.Inodes[i], next); err != nil {

@@ -58,6 +58,7 @@ func judgeLinks(t testing.TB, store *apply.Store, snap string) {
 		t.Fatal(err)
 	}
 	links := store.Links()
+	defer links.Close()
 	for _, num := range append(slices.Collect(maps.Keys(want)), top.Ino, 999_999_999) {
 		refs, err := links.Names(num)
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 // rekey makes nodes and names fit the mirror as it is, with the keys that a full comparison found: every live node gets
 // its key, a directory without a node gets one (an adopted mirror has none at all), and what the mirror lacks loses its
 // place. Rows of earlier runs stay as they are. With links, the link index gets the names that the mirror has.
-func (s *Store) rekey(keyOf func(path string) (diff.Key, error), links bool) error {
+func (s *Store) rekey(keyOf func(path string) (diff.Key, error), links, signatures bool) error {
 	if err := s.clearLinks(); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Store) rekey(keyOf func(path string) (diff.Key, error), links bool) err
 		return err
 	}
 	if links {
-		if err := s.beginLinks(); err != nil {
+		if err := s.beginLinks(signatures); err != nil {
 			return err
 		}
 	}

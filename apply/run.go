@@ -63,8 +63,9 @@ type Run struct {
 	How        string        // native, full
 	Reason     string        // why not native
 	ID         int64         // what ReserveRun gave, when no run has begun since; 0 takes the next
-	// Links: the source needs the link index; a full comparison makes it anew. (One that is there is always kept.)
-	Links bool
+	// Links: the source needs the link index; a full comparison makes it anew, with Signatures one that gets them. (One that is
+	// there is always kept.)
+	Links, Signatures bool
 	// Rekey gives, after a full comparison, the key that an inode of the mirror has in the change set.
 	Rekey func(path string) (diff.Key, error)
 }
@@ -119,7 +120,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 func (r *recorder) begin(run Run) (err error) {
 	s := r.s
 	if run.Rekey != nil {
-		if err := errors.Join(s.rekey(run.Rekey, run.Links), s.clearNeedsFull()); err != nil {
+		if err := errors.Join(s.rekey(run.Rekey, run.Links, run.Signatures), s.clearNeedsFull()); err != nil {
 			return err
 		}
 	}

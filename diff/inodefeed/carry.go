@@ -23,6 +23,7 @@ func Carry(ctx context.Context, s Side, changed lvm.Blocks, taken time.Time) ([]
 	if err != nil {
 		return nil, err
 	}
+	fs = fs.over(changed)
 	since := taken.Add(-tick)
 	var keys []diff.Key
 	err = fs.scan(ctx, changed, func(num uint64) error {

@@ -93,6 +93,12 @@ func (s *ext4Super) decodeGroup(b []byte) (g ext4Group, err error) {
 	return g, nil
 }
 
+func (fs *ext4) over(blocks lvm.Blocks) filesystem {
+	other := *fs
+	other.dev = fs.dev.over(blocks)
+	return &other
+}
+
 func (fs *ext4) root() uint64 { return ext4Root }
 
 func (fs *ext4) mounted() uint64 { return fs.super.mounted }
@@ -207,7 +213,10 @@ const (
 	ext4CtimeExtra   = 0x84
 	ext4MtimeExtra   = 0x88
 	ext4AtimeExtra   = 0x8C
-	ext4EaInode      = 0x200000 // EXT4_EA_INODE_FL: holds the value of an xattr
+	ext4FileACLLow   = 0x68 // the block of extended attributes
+	ext4FileACLHigh  = 0x76
+	ext4EaInode      = 0x200000   // EXT4_EA_INODE_FL: holds the value of an xattr
+	ext4XattrMagic   = 0xEA020000 // EXT4_XATTR_MAGIC, fs/ext4/xattr.h
 )
 
 // ext4InUse tells an inode that has a name, or may have one.
@@ -238,6 +247,7 @@ func (fs *ext4) decode(b []byte) (i inode, err error) {
 	var fine bool
 	i.ctimeSec, i.ctimeNsec, fine = ext4Time(b, ext4Ctime, ext4CtimeExtra)
 	i.coarse = !fine
+	i.plain = ext4Plain(b)
 	switch i.Type() {
 	case unix.S_IFREG:
 		i.Size = int64(uint64(le.Uint32(b[0x04:])) | uint64(le.Uint32(b[0x6C:]))<<32)
@@ -252,6 +262,19 @@ func (fs *ext4) decode(b []byte) (i inode, err error) {
 		return i, fmt.Errorf("an ext4 inode with size %d", i.Size)
 	}
 	return i, nil
+}
+
+// ext4Plain tells an inode without extended attributes: it has no block of them, and those in the inode itself, which would begin
+// behind its fields with their magic number, are not there (ext4_iget_extra_inode in fs/ext4/inode.c).
+func ext4Plain(b []byte) bool {
+	if le.Uint32(b[ext4FileACLLow:]) != 0 || le.Uint16(b[ext4FileACLHigh:]) != 0 {
+		return false
+	}
+	if len(b) <= ext4InodeOld {
+		return true
+	}
+	at := ext4InodeOld + int(le.Uint16(b[ext4ExtraSize:]))
+	return at+4 > len(b) || le.Uint32(b[at:]) != ext4XattrMagic
 }
 
 // ext4Time reads seconds, and the two bits above them and the nanoseconds where the inode has room for them

@@ -89,47 +89,48 @@ func newFeed(base, next Side, changed lvm.Blocks) (*feed, error) {
 // candidates are the inodes in use in the new snapshot whose bytes are not those of the base; dirs are the directories among
 // them. carried are more that may have changed.
 func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs []uint64, err error) {
-	add := func(num uint64, raw []byte) error {
-		i, err := f.next.fs.decode(raw)
-		if err != nil {
-			return fmt.Errorf("inode %d: %w", num, err)
-		}
+	add := func(num uint64, i inode) {
 		nums = append(nums, num)
 		if i.IsDir() {
 			dirs = append(dirs, num)
 		}
-		return nil
 	}
+	base, next := f.base.fs.over(f.changed), f.next.fs.over(f.changed)
 	var b, n []byte // copies
-	err = f.next.fs.scan(ctx, f.changed, func(num uint64) error {
-		raw, err := f.next.fs.raw(num)
+	err = next.scan(ctx, f.changed, func(num uint64) error {
+		raw, err := next.raw(num)
 		if err != nil {
 			return err
 		}
 		n = append(n[:0], raw...)
-		if raw, err = f.base.fs.raw(num); err != nil {
+		if raw, err = base.raw(num); err != nil {
 			return err
 		}
 		b = append(b[:0], raw...)
-		f.next.fs.mask(n)
+		next.mask(n)
 		if len(b) > 0 {
-			f.base.fs.mask(b)
+			base.mask(b)
 		}
 		if bytes.Equal(b, n) {
 			return nil
 		}
-		return add(num, n)
+		i, err := f.next.remember(num, n)
+		if err == nil && len(b) > 0 {
+			_, err = f.base.remember(num, b)
+		}
+		add(num, i)
+		return err
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, k := range carried {
-		raw, err := f.next.fs.raw(k.Ino)
-		if err == nil && raw != nil {
-			err = add(k.Ino, raw)
-		}
+		i, ok, err := f.next.inode(k.Ino)
 		if err != nil {
 			return nil, nil, err
+		}
+		if ok {
+			add(k.Ino, i)
 		}
 	}
 	return nums, dirs, nil
@@ -138,8 +139,31 @@ func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs [
 // tree is a diff.Tree of one snapshot: fields of inodes from the device, all else from the mount.
 type tree struct {
 	*diff.Mounted
-	root *beneath.Root
-	fs   filesystem
+	root  *beneath.Root
+	fs    filesystem
+	known map[uint64]inode // candidates, which are asked for again and again
+}
+
+const mostKnown = 100_000 // some 20 MB
+
+// remember reads an inode from its bytes and keeps it.
+func (t *tree) remember(num uint64, raw []byte) (inode, error) {
+	i, err := t.fs.decode(raw)
+	if err != nil {
+		return i, fmt.Errorf("inode %d: %w", num, err)
+	}
+	if len(t.known) < mostKnown {
+		t.known[num] = i
+	}
+	return i, nil
+}
+
+// inode reads an inode; false when none is in use under this number.
+func (t *tree) inode(num uint64) (inode, bool, error) {
+	if i, ok := t.known[num]; ok {
+		return i, true, nil
+	}
+	return lookUp(t.fs, num)
 }
 
 func newTree(s Side) (*tree, error) {
@@ -147,7 +171,7 @@ func newTree(s Side) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tree{root: s.Root, fs: fs}
+	t := &tree{root: s.Root, fs: fs, known: map[uint64]inode{}}
 	t.Mounted, err = diff.NewMounted(s.Root, t.generation)
 	if err == nil && t.Mounted.Root() != fs.root() {
 		err = notNative("inode %d is mounted at %s, the top directory is inode %d", t.Mounted.Root(), s.Root.Path(), fs.root())
@@ -165,8 +189,21 @@ func (t *tree) generation(_ string, st *unix.Stat_t) (uint64, error) {
 
 // Inode implements diff.Tree.
 func (t *tree) Inode(num uint64) (diff.Info, bool, error) {
-	i, ok, err := lookUp(t.fs, num)
+	i, ok, err := t.inode(num)
 	return i.Info, ok, err
+}
+
+// Xattrs implements diff.Tree. Where there are none, the names are made sure of all the same: contents are opened by them.
+func (t *tree) Xattrs(num uint64) (string, error) {
+	i, ok, err := t.inode(num)
+	if err != nil {
+		return "", err
+	}
+	if !ok || !i.plain {
+		return t.Mounted.Xattrs(num)
+	}
+	_, _, _, err = t.Mounted.Path(num)
+	return "", err
 }
 
 // lookUp reads an inode; false when none is in use under this number.

@@ -22,6 +22,8 @@ type filesystem interface {
 	mask(raw []byte)
 	// scan calls yield with the number of every inode in use that lies in the blocks, and stops at its first error.
 	scan(ctx context.Context, blocks lvm.Blocks, yield func(num uint64) error) error
+	// over is the same filesystem for reading the inodes in the blocks one after another.
+	over(blocks lvm.Blocks) filesystem
 	// incomparable tells why the inodes of a base cannot be compared with these one by one; "" when they can.
 	incomparable(base filesystem) string
 	// mounted is another number after every mount for writing; 0 where the filesystem does not tell.
@@ -37,6 +39,8 @@ type inode struct {
 	ctimeNsec int32
 	// coarse: the times have no fractions of a second.
 	coarse bool
+	// plain: the inode has no extended attributes.
+	plain bool
 }
 
 // notNative is an error that leads to a full comparison, with the reason.
@@ -60,6 +64,3 @@ func open(s Side) (filesystem, error) {
 		return nil, notNative("there is no filesystem on the device whose inodes can be read")
 	}
 }
-
-// window is how many bytes of a device are read at a time where inodes are read one after another.
-const window = 16 << 10

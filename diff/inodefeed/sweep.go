@@ -26,9 +26,10 @@ func mountedAnew(base, next Side, b, n filesystem) bool {
 
 // sweep calls yield for every regular file of the new snapshot of which any data lies in a changed block.
 func (f *feed) sweep(ctx context.Context, size int64, yield func(num uint64) error) error {
-	t := f.next
-	return t.fs.scan(ctx, lvm.Blocks{{Len: size}}, func(num uint64) error {
-		i, ok, err := lookUp(t.fs, num)
+	all := lvm.Blocks{{Len: size}}
+	fs := f.next.fs.over(all)
+	return fs.scan(ctx, all, func(num uint64) error {
+		i, ok, err := lookUp(fs, num)
 		if err != nil || !ok || !i.IsRegular() || i.Size == 0 {
 			return err
 		}

@@ -51,6 +51,12 @@ func openXFS(dev *device) (*xfs, error) {
 	return fs, nil
 }
 
+func (fs *xfs) over(blocks lvm.Blocks) filesystem {
+	other := *fs
+	other.inodes = fs.inodes.over(blocks)
+	return &other
+}
+
 func (fs *xfs) root() uint64 { return fs.super.rootInode }
 
 func (fs *xfs) mounted() uint64 { return 0 }
@@ -165,6 +171,7 @@ const (
 	xfsInodeCore  = 176
 	xfsMode       = 2
 	xfsNlink      = 16
+	xfsForkoff    = 82
 	xfsAtime      = 32
 	xfsMtime      = 40
 	xfsCtime      = 48
@@ -201,6 +208,7 @@ func (fs *xfs) decode(b []byte) (i inode, err error) {
 	i.Attr = diff.Attr{
 		Mode: uint32(be.Uint16(b[xfsMode:])), UID: be.Uint32(b[8:]), GID: be.Uint32(b[12:]), Nlink: be.Uint32(b[xfsNlink:]),
 	}
+	i.plain = b[xfsForkoff] == 0 // no fork of attributes
 	big := be.Uint64(b[xfsFlags2:])&xfsBigtime != 0
 	i.MtimeSec, i.MtimeNsec = xfsTime(b[xfsMtime:], big)
 	i.ctimeSec, i.ctimeNsec = xfsTime(b[xfsCtime:], big)

@@ -57,6 +57,14 @@ func (bs Blocks) Any(off, length int64) bool {
 	return length > 0 && i < len(bs) && bs[i].Off < off+length
 }
 
+// At gives the block that an offset lies in; false when it may not differ.
+func (bs Blocks) At(off int64) (Block, bool) {
+	if i := bs.after(off); i < len(bs) && bs[i].Off <= off {
+		return bs[i], true
+	}
+	return Block{}, false
+}
+
 // Within calls yield for each part of the range from off on, length bytes long, that may differ, ascending, and stops at
 // its first error.
 func (bs Blocks) Within(off, length int64, yield func(Block) error) error {

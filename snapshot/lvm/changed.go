@@ -31,7 +31,7 @@ func (s *Source) Changed(ctx context.Context, base, next *Snapshot) (Blocks, err
 	case left.Thin() && right.Thin():
 		ranges, err = s.thinChanged(ctx, left, right)
 	case left.Classic() && right.Classic() && left.OriginUUID == right.OriginUUID:
-		ranges, err = s.classicChanged(ctx, left, right)
+		ranges, err = classicChanged(left, right)
 	default:
 		err = fmt.Errorf("%w: %s and %s are snapshots of different kinds", ErrUnknown, left.Path(), right.Path())
 	}
@@ -64,7 +64,7 @@ func (s *Source) thinChanged(ctx context.Context, left, right Volume) ([]Block, 
 	return blocks, err
 }
 
-func (s *Source) classicChanged(ctx context.Context, left, right Volume) ([]Block, error) {
+func classicChanged(left, right Volume) ([]Block, error) {
 	var ranges []Block
 	for _, v := range []Volume{left, right} {
 		blocks, err := exceptionsOf(v)
@@ -77,16 +77,29 @@ func (s *Source) classicChanged(ctx context.Context, left, right Volume) ([]Bloc
 		ranges = append(ranges, blocks...)
 	}
 	// The kernel knows of an overflow even where it could not note it in the store any more.
-	all, err := s.now(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, was := range []Volume{left, right} {
-		if v, ok := byUUID(all, was.UUID); !ok || v.Invalid || v.Merging {
-			return nil, fmt.Errorf("%w: %s: %w", ErrUnknown, was.Path(), ErrOverflowed)
+	for _, v := range []Volume{left, right} {
+		t, err := dmStatus(v.dm())
+		if err != nil {
+			return nil, err
+		}
+		if err := checkSnapshot(t); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrUnknown, v.Path(), err)
 		}
 	}
 	return ranges, nil
+}
+
+// checkSnapshot reads the status of a classic snapshot, Documentation/admin-guide/device-mapper/snapshot.rst:
+//
+//	USED/TOTAL METADATA | Invalid | Overflow | Merge failed | Unknown
+func checkSnapshot(t dmTarget) error {
+	if t.kind != "snapshot" {
+		return fmt.Errorf("its device is of type %q", t.kind)
+	}
+	if t.params == "" || t.params[0] < '0' || t.params[0] > '9' {
+		return fmt.Errorf("%w (%s)", ErrOverflowed, t.params)
+	}
+	return nil
 }
 
 // exceptionsOf reads the store of a classic snapshot, past the page cache: the kernel writes it past that too.

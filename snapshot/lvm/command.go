@@ -19,7 +19,7 @@ var ErrNoTool = errors.New("is not installed")
 
 // packages are those that the programs come in, by their names on Debian and Fedora.
 var packages = map[string]string{
-	"lvs": "lvm2", "lvcreate": "lvm2", "lvremove": "lvm2", "lvchange": "lvm2", "dmsetup": "dmsetup (Fedora: device-mapper)",
+	"lvs": "lvm2", "lvcreate": "lvm2", "lvremove": "lvm2", "lvchange": "lvm2",
 	"thin_delta": "thin-provisioning-tools (Fedora: device-mapper-persistent-data)",
 }
 

@@ -120,6 +120,7 @@ func TestSnapshots(t *testing.T) {
 		}
 		closeSnapshot(t, base)
 		closeSnapshot(t, next)
+		must(t, s.Close())
 		if left := sh(t, "lsblk -rno NAME,MOUNTPOINTS | grep snapdiff_ || true"); v.Kind == Thin && left != "" {
 			t.Errorf("active after closing: %s", left)
 		}

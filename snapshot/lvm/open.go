@@ -57,10 +57,11 @@ func (s *Source) Open(ctx context.Context, mark snapshot.Mark) (snap *Snapshot, 
 	return snap, snap.mount()
 }
 
-// activate makes the snapshot's device appear, and has it go again with the snapshot. Classic snapshots are active as long
-// as their origin is, and so is one that somebody else has activated.
+// activate makes the snapshot's device appear, and has it go again when the snapshot is closed and Source.Close is called.
+// Classic snapshots are active as long as their origin is, and so is one that somebody else has activated.
 func (snap *Snapshot) activate(ctx context.Context, s *Source) error {
 	v := snap.volume
+	s.idle.drop(v.UUID)
 	if !v.Active {
 		if err := change(ctx, "lvchange", "-q", "-a", "y", "-K", v.Path()); err != nil {
 			return fmt.Errorf("activate snapshot %s: %w", v.Path(), err)
@@ -68,13 +69,7 @@ func (snap *Snapshot) activate(ctx context.Context, s *Source) error {
 		s.seen.update(v.UUID, func(v *Volume) { v.Active = true })
 	}
 	if v.Thin() && (!v.Active || strings.HasPrefix(v.Name, Prefix)) {
-		snap.release = append(snap.release, func() error {
-			if err := change(context.Background(), "lvchange", "-q", "-a", "n", v.Path()); err != nil {
-				return fmt.Errorf("deactivate snapshot %s: %w", v.Path(), err)
-			}
-			s.seen.update(v.UUID, func(v *Volume) { v.Active = false })
-			return nil
-		})
+		snap.release = append(snap.release, func() error { s.idle.add(v); return nil })
 	}
 	return nil
 }
@@ -113,7 +108,7 @@ func lost(err error) error {
 	return err
 }
 
-// Close unmounts and deactivates the snapshot. Root must have been closed before. It may be called on nil.
+// Close unmounts the snapshot; Source.Close deactivates it. Root must have been closed before. It may be called on nil.
 func (snap *Snapshot) Close() error {
 	if snap == nil {
 		return nil

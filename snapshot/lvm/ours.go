@@ -55,5 +55,6 @@ func (s *Source) Remove(ctx context.Context, uuid string) error {
 		}
 	}
 	s.seen.forget(uuid)
+	s.idle.drop(uuid)
 	return nil
 }

@@ -199,16 +199,16 @@ func TestDeviceNames(t *testing.T) {
 
 func TestHeld(t *testing.T) {
 	for status, want := range map[string]string{
-		"0 1048576 thin-pool 2 113/1024 149/8192 - rw no_discard_passdown queue_if_no_space - 256 \n": "",
-		"0 1048576 thin-pool 2 114/1024 149/8192 40 rw no_discard_passdown queue_if_no_space - 256":   "40",
+		"2 113/1024 149/8192 - rw no_discard_passdown queue_if_no_space - 256 ": "",
+		"2 114/1024 149/8192 40 rw no_discard_passdown queue_if_no_space - 256": "40",
 	} {
-		if got, err := parseHeld(status); err != nil || got != want {
+		if got, err := parseHeld(dmTarget{"thin-pool", status}); err != nil || got != want {
 			t.Errorf("%q: %q, %v", status, got, err)
 		}
 	}
-	for _, status := range []string{"", "0 1048576 thin-pool Fail", "0 1 linear 1 2 3 4 5"} {
-		if _, err := parseHeld(status); err == nil {
-			t.Errorf("%q is accepted", status)
+	for _, target := range []dmTarget{{}, {"thin-pool", "Fail"}, {"linear", "1 2 3 4 5"}} {
+		if _, err := parseHeld(target); err == nil {
+			t.Errorf("%q is accepted", target)
 		}
 	}
 }

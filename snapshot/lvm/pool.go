@@ -26,29 +26,29 @@ type pool struct {
 }
 
 // dm is the name of the pool's own device, below the one that LVM shows.
-func (p pool) dm() string { return filepath.Base(p.Device) + "-tpool" }
+func (p pool) dm() string { return p.Volume.dm() + "-tpool" }
 
 // held gives the block at which the kernel keeps the pool's metadata snapshot; "" when there is none.
-func (p pool) held(ctx context.Context) (string, error) {
-	out, err := ask(ctx, "dmsetup", "status", p.dm())
+func (p pool) held() (string, error) {
+	t, err := dmStatus(p.dm())
 	if err != nil {
 		return "", err
 	}
-	return parseHeld(string(out))
+	return parseHeld(t)
 }
 
 // parseHeld reads the status of a thin pool, Documentation/admin-guide/device-mapper/thin-provisioning.rst:
 //
-//	START LENGTH thin-pool TRANSACTION USED/TOTAL USED/TOTAL HELD-ROOT|- ...
-func parseHeld(status string) (string, error) {
-	f := strings.Fields(status)
-	if len(f) < 7 || f[2] != "thin-pool" {
-		return "", fmt.Errorf("the thin pool is not well: its status is %q", strings.TrimSpace(status))
+//	TRANSACTION USED/TOTAL USED/TOTAL HELD-ROOT|- ...
+func parseHeld(t dmTarget) (string, error) {
+	f := strings.Fields(t.params)
+	if len(f) < 4 || t.kind != "thin-pool" {
+		return "", fmt.Errorf("the thin pool is not well: its status is %q", t.kind+" "+t.params)
 	}
-	if f[6] == "-" {
+	if f[3] == "-" {
 		return "", nil
 	}
-	return f[6], nil
+	return f[3], nil
 }
 
 // delta gives the ranges that two thin volumes of the pool do not share. For that it reserves the pool's metadata snapshot
@@ -63,10 +63,10 @@ func (p pool) delta(ctx context.Context, left, right string) (blocks []Block, er
 		return nil, err
 	}
 	defer note.Close() // also unlocks
-	if err := p.reserve(ctx, note); err != nil {
+	if err := p.reserve(note); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, p.release(context.WithoutCancel(ctx), note)) }()
+	defer func() { err = errors.Join(err, p.release(note)) }()
 	out, err := ask(ctx, "thin_delta", "-m", "--thin1", left, "--thin2", right, p.metadata.Device)
 	if err != nil {
 		return nil, err
@@ -107,8 +107,8 @@ func (p pool) lock(ctx context.Context) (*os.File, error) {
 }
 
 // reserve makes the pool's metadata snapshot and notes that it is ours.
-func (p pool) reserve(ctx context.Context, note *os.File) error {
-	held, err := p.held(ctx)
+func (p pool) reserve(note *os.File) error {
+	held, err := p.held()
 	if err != nil {
 		return err
 	}
@@ -119,15 +119,14 @@ func (p pool) reserve(ctx context.Context, note *os.File) error {
 			return advise("when no other program reads it any more: "+p.freeing(), "%w %s (when none reads it any more, free it: %s)",
 				ErrReserved, p.Path(), p.freeing())
 		}
-		if err := p.release(ctx, note); err != nil {
+		if err := p.release(note); err != nil {
 			return err
 		}
 	}
-	if err := change(ctx, "dmsetup", "message", p.dm(), "0", "reserve_metadata_snap"); err != nil {
+	if err := dmMessage(p.dm(), "reserve_metadata_snap"); err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
-	if held, err = p.held(ctx); err == nil && held == "" {
+	if held, err = p.held(); err == nil && held == "" {
 		err = fmt.Errorf("thin pool %s: its metadata snapshot went away at once", p.Path())
 	}
 	if err == nil {
@@ -137,7 +136,7 @@ func (p pool) reserve(ctx context.Context, note *os.File) error {
 		err = note.Sync()
 	}
 	if err != nil {
-		return errors.Join(err, p.release(ctx, note))
+		return errors.Join(err, p.release(note))
 	}
 	return nil
 }
@@ -147,9 +146,9 @@ func (p pool) freeing() string { return "dmsetup message " + p.dm() + " 0 releas
 
 // release gives the metadata snapshot back. The note goes first: without it a reservation is reported, but with a stale one
 // somebody else's might be taken for ours.
-func (p pool) release(ctx context.Context, note *os.File) error {
+func (p pool) release(note *os.File) error {
 	if err := note.Truncate(0); err != nil {
 		return err
 	}
-	return change(ctx, "dmsetup", "message", p.dm(), "0", "release_metadata_snap")
+	return dmMessage(p.dm(), "release_metadata_snap")
 }

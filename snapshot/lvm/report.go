@@ -41,6 +41,13 @@ func (s *Source) recent(ctx context.Context) ([]Volume, error) {
 	return s.now(ctx)
 }
 
+// add notes a volume that we made.
+func (r *report) add(v Volume) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, v)
+}
+
 // update notes what we changed of a volume.
 func (r *report) update(uuid string, change func(*Volume)) {
 	r.mu.Lock()

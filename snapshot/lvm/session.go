@@ -3,35 +3,33 @@ package lvm
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// statxMountUnique is STATX_MNT_ID_UNIQUE of linux/stat.h: a number of the mount that is never used again. Linux 6.8 and
-// later know it.
-const statxMountUnique = 0x4000
-
-// session names the time for which a volume has been mounted without a break, as well as that can be known: the boot of the
-// machine, the activation of the volume (diskseq, Linux 5.15) and the mount. "" when it is not mounted, or not seen to be.
+// session names the time for which the filesystem on a volume has been mounted without a break: by the boot of the machine and
+// the number of the directory that the kernel makes for it in /sys/fs when it is mounted first, and takes away when it is
+// unmounted last. Such numbers are not given away again (kernfs, id_highbits in fs/kernfs/dir.c). "" when it is not mounted, or
+// not seen to be.
 func session(v Volume) string {
 	var st unix.Stat_t
 	if unix.Stat(v.Device, &st) != nil {
 		return ""
 	}
-	place, err := placeOf(st.Rdev)
-	if err != nil || place == "" {
+	link, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	if err != nil {
 		return ""
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
-	activation, _ := sysfs(st.Rdev, "diskseq") // "" on old kernels
-	var stx unix.Statx_t
-	var mount uint64
-	if unix.Statx(unix.AT_FDCWD, place, unix.AT_NO_AUTOMOUNT, statxMountUnique, &stx) == nil && stx.Mask&statxMountUnique != 0 {
-		mount = stx.Mnt_id
+	for _, kind := range []string{"ext4", "xfs"} {
+		if unix.Stat(filepath.Join("/sys/fs", kind, filepath.Base(link)), &st) == nil {
+			return fmt.Sprintf("%s/%d", strings.TrimSpace(string(boot)), st.Ino)
+		}
 	}
-	return fmt.Sprintf("%s/%s/%d", strings.TrimSpace(string(boot)), activation, mount)
+	return ""
 }

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Source is a logical volume with an ext4 or XFS on it.
+// Source is a logical volume with an ext4 or XFS on it. Close ends its use.
 type Source struct {
 	vg   string
 	uuid string
 	dir  string
 	seen report
+	idle idle
 }
 
 // ErrNotVolume says that something is no logical volume, or none of which snapshots can be taken.

@@ -97,12 +97,12 @@ func (s *Source) take(ctx context.Context, of Volume, all []Volume, n New) (mark
 		return mark, fmt.Errorf("take a snapshot of %s: %w", of.Path(), err)
 	}
 	ctx = context.WithoutCancel(ctx) // what is there now must be looked after
-	if all, err = s.now(ctx); err != nil {
-		return mark, err
+	made, err := s.made(ctx, of, n.Name)
+	if err != nil {
+		return mark, fmt.Errorf("take a snapshot of %s: %w", of.Path(), err)
 	}
-	made, ok := byPath(all, of.VG+"/"+n.Name)
-	if !ok || made.OriginUUID != of.UUID {
-		return mark, fmt.Errorf("take a snapshot of %s: %s/%s is not one", of.Path(), of.VG, n.Name)
+	if made.Thin() {
+		s.idle.add(made) // until it is opened
 	}
 	start, err := s.settle(ctx, made, of, still)
 	if err != nil {

@@ -37,6 +37,9 @@ type Volume struct {
 // Path is the volume's name as the commands of LVM take it: "vg/lv".
 func (v Volume) Path() string { return v.VG + "/" + v.Name }
 
+// dm is the name of its device to device-mapper.
+func (v Volume) dm() string { return filepath.Base(v.Device) }
+
 // Thin tells a thin volume, which may be a thin snapshot.
 func (v Volume) Thin() bool { return v.Segments == "thin" }
 

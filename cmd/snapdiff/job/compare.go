@@ -73,15 +73,20 @@ func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*appl
 	if err != nil {
 		return nil, err
 	}
-	var links diff.LinkIndex
-	if r.src.NeedsLinks() {
-		links = r.store.Links()
-	}
-	changes, err := r.src.Diff(ctx, base, next, links, r.diffOptions(again))
+	changes, err := r.diff(ctx, base, next, r.diffOptions(again))
 	if err != nil {
 		return nil, fmt.Errorf("find what changed: %w", err)
 	}
 	return &apply.Run{Changes: changes, Base: base.Root, Next: next.Root, BaseMark: base.Mark, Mark: next.Mark, How: "native"}, nil
+}
+
+func (r *runner) diff(ctx context.Context, base, next *source.Snapshot, opts diff.Options) (set *diff.ChangeSet, err error) {
+	if !r.src.NeedsLinks() {
+		return r.src.Diff(ctx, base, next, nil, opts)
+	}
+	links := r.store.Links()
+	defer func() { err = errors.Join(err, links.Close()) }()
+	return r.src.Diff(ctx, base, next, links, opts)
 }
 
 // full compares every name and inode with the mirror.
@@ -92,7 +97,8 @@ func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("compare in full: %w", err)
 	}
-	return &apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason, Links: r.src.NeedsLinks()}, nil
+	return &apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason,
+		Links: r.src.NeedsLinks(), Signatures: r.src.NeedsSignatures()}, nil
 }
 
 // comparing tells how far a full comparison of one share of so many is. What is in use on the source's filesystem is the most

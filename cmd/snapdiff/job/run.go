@@ -312,7 +312,7 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 	}
 	keys := r.src.Keys(next)
 	var mu sync.Mutex
-	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Mark: next.Mark, Exclude: r.exclude, Links: r.src.NeedsLinks(), Keys: func(path string, ino uint64) (diff.Key, error) {
+	return r.store.FirstCopy(ctx, apply.Copy{Next: next.Root, Mark: next.Mark, Exclude: r.exclude, Links: r.src.NeedsLinks(), Signatures: r.src.NeedsSignatures(), Keys: func(path string, ino uint64) (diff.Key, error) {
 		key, err := keys(path, ino)
 		if err == nil && key.IsPlaceholder() {
 			mu.Lock()

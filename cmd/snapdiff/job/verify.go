@@ -230,7 +230,7 @@ func (r *runner) repair(ctx context.Context, snap *source.Snapshot, set *diff.Ch
 	}
 	// Not held by max_deleted: what goes is what somebody put into the mirror, and it was asked for.
 	result, err := r.store.Apply(ctx, apply.Run{Changes: set, Rekey: rekey, Base: r.store.Mirror(), Next: snap.Root, Mark: snap.Mark, How: "full",
-		Reason: "verify found that the mirror differed from its snapshot", Links: r.src.NeedsLinks()}, r.applyOptions())
+		Reason: "verify found that the mirror differed from its snapshot", Links: r.src.NeedsLinks(), Signatures: r.src.NeedsSignatures()}, r.applyOptions())
 	if err != nil {
 		return err
 	}

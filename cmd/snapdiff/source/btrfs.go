@@ -45,7 +45,9 @@ func (s *btrfsSource) ID() string        { return s.uuid }
 func (s *btrfsSource) Dir() string       { return s.job.Source }
 func (s *btrfsSource) Exclude() []string { return []string{"/" + ownDir} }
 func (s *btrfsSource) NeedsLinks() bool  { return false }
-func (s *btrfsSource) Close() error      { return nil }
+
+func (s *btrfsSource) NeedsSignatures() bool { return false }
+func (s *btrfsSource) Close() error          { return nil }
 
 // prefix begins the names of this job's snapshots.
 func (s *btrfsSource) prefix() string { return btrfs.Prefix + prefix(s.job) }

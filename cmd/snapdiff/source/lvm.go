@@ -50,7 +50,8 @@ func (s *lvmSource) Kind() string      { return "lvm" }
 func (s *lvmSource) ID() string        { return s.UUID() }
 func (s *lvmSource) Exclude() []string { return nil }
 func (s *lvmSource) NeedsLinks() bool  { return true }
-func (s *lvmSource) Close() error      { return nil }
+
+func (s *lvmSource) NeedsSignatures() bool { return false }
 
 // prefix begins the names of this job's snapshots: LVM's names are short, so the tag has the job's.
 func (s *lvmSource) prefix() string {

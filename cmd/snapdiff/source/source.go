@@ -37,6 +37,8 @@ type Source interface {
 	Exclude() []string
 	// NeedsLinks tells that Diff wants the link index, which the store then has to keep.
 	NeedsLinks() bool
+	// NeedsSignatures tells that it wants a diff.SignatureIndex.
+	NeedsSignatures() bool
 
 	// Take takes a read-only snapshot for this job.
 	Take(ctx context.Context) (snapshot.Mark, error)

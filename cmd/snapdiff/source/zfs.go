@@ -81,7 +81,9 @@ func (s *zfsSource) ID() string        { return s.dataset.GUID }
 func (s *zfsSource) Dir() string       { return s.dataset.Dir }
 func (s *zfsSource) Exclude() []string { return nil }
 func (s *zfsSource) NeedsLinks() bool  { return true }
-func (s *zfsSource) Close() error      { return nil }
+
+func (s *zfsSource) NeedsSignatures() bool { return true }
+func (s *zfsSource) Close() error          { return nil }
 
 // prefix begins the names of this job's snapshots.
 func (s *zfsSource) prefix() string { return zfs.Prefix + prefix(s.job) }
