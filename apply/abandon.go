@@ -54,6 +54,9 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 			return err
 		}
 	}
+	if err := ignoreMissing(s.history_.Unlink(x.history() + "/" + detachedMark)); err != nil {
+		return err
+	}
 	if err := x.putBack(); err != nil {
 		return fmt.Errorf("giving up r%d, putting back: %w", run.ID, err)
 	}
@@ -374,5 +377,8 @@ func (x *execution) noteAbandoned() error {
 	if err := x.s.setNeedsFull(fmt.Sprintf("r%d was cut off, and its snapshot is gone", x.run)); err != nil {
 		return err
 	}
-	return x.s.exec(`UPDATE runs SET finished = ? WHERE id = ?`, time.Now().UnixNano(), x.run)
+	if err := x.s.exec(`UPDATE runs SET finished = ?, state = ? WHERE id = ?`, time.Now().UnixNano(), Abandoned, x.run); err != nil {
+		return err
+	}
+	return x.s.writeManifest(x.run, nil)
 }

@@ -43,6 +43,9 @@ type builder struct {
 	noClone atomic.Bool // the store's filesystem has no FICLONE
 	reader  gentle.Reader
 	pace    *gentle.Pace // nil: no limit
+	// built, if not nil, is told of every regular file that was made and is not empty: its path in the snapshot, its inode in the
+	// store, and the checksum of what was copied unless it was cloned in part. Many workers call it.
+	built func(path string, f fileSum)
 }
 
 const (

@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -39,9 +40,18 @@ func (b *builder) makeFile(in int, src, dst spot, st *unix.Stat_t, p *patch) err
 	if err != nil {
 		return writeError(src.path, "make", err)
 	}
-	err = b.fill(in, out, src.path, st, p)
+	var sum *diff.ContentSum
+	if b.built != nil && st.Size > 0 {
+		sum = sumPool.Get().(*diff.ContentSum)
+		defer sumPool.Put(sum)
+		sum.Reset(st.Size)
+	}
+	whole, err := b.fill(in, out, src.path, st, p, sum)
 	if err == nil {
 		err = copyAttributes(node{src, in}, node{dst, out}, st)
+	}
+	if err == nil && sum != nil {
+		err = b.tell(src.path, out, whole, sum)
 	}
 	if e := unix.Close(out); err == nil && e != nil {
 		err = writeError(src.path, "close", e)
@@ -50,6 +60,22 @@ func (b *builder) makeFile(in int, src, dst spot, st *unix.Stat_t, p *patch) err
 		unix.Unlinkat(dst.dir, dst.base, 0) // the error to tell is the first one
 	}
 	return err
+}
+
+var sumPool = sync.Pool{New: func() any { return new(diff.ContentSum) }}
+
+// tell says that a file is made.
+func (b *builder) tell(path string, out int, whole bool, sum *diff.ContentSum) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(out, &st); err != nil {
+		return writeError(path, "stat", err)
+	}
+	f := fileSum{ino: st.Ino, known: whole}
+	if whole {
+		f.sum = sum.Sum()
+	}
+	b.built(path, f)
+	return nil
 }
 
 // createFile makes an empty file. Its mode is final already where that needs no more than the permission bits.
@@ -62,10 +88,10 @@ func createFile(at spot, mode uint32) (int, error) {
 	return fd, err
 }
 
-// fill gives a new file its contents.
-func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch) error {
+// fill gives a new file its contents. whole: all of them were read, and added to sum, which may be nil.
+func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch, sum *diff.ContentSum) (whole bool, err error) {
 	if st.Size == 0 {
-		return nil
+		return true, nil
 	}
 	buf := b.buffers.Get().(*[]byte)
 	defer b.buffers.Put(buf)
@@ -74,10 +100,11 @@ func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch) erro
 	if p != nil && b.worthCloning(st.Size, p.ranges) {
 		done, err := b.clonePatched(&c, st.Size, p)
 		if done || err != nil {
-			return err
+			return false, err
 		}
 	}
-	return c.whole(st)
+	c.sum = sum
+	return true, c.whole(st)
 }
 
 // worthCloning tells a large file of which a small part changed.
@@ -127,7 +154,8 @@ type copier struct {
 	path     string
 	buf      []byte
 	pace     *gentle.Pace
-	behind   gentle.Behind // of a file that is made anew
+	behind   gentle.Behind    // of a file that is made anew
+	sum      *diff.ContentSum // of what is copied; may be nil
 }
 
 // whole copies into a new, empty file. A file of one block that is there has no hole. (More blocks than the size needs
@@ -225,6 +253,9 @@ func (c *copier) span(off, end int64) error {
 		}
 		if err != nil {
 			return readError(c.path, "read", err)
+		}
+		if c.sum != nil {
+			c.sum.Add(off, want[:n])
 		}
 		if err := c.pace.Wait(int64(n)); err != nil {
 			return err

@@ -23,7 +23,7 @@ func openCatalog(path string) (*sqlite.Conn, error) {
 	format, err := formatOf(conn)
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("catalog %s %w", path, err)
+		return nil, fmt.Errorf("catalog %s %w", path, damaged(err))
 	}
 	for _, pragma := range []string{"journal_mode=WAL", "synchronous=FULL"} {
 		err = errors.Join(err, sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil))
@@ -120,6 +120,9 @@ func (s *Store) runs(which string) (runs []RunInfo, err error) {
 			err = errors.Join(err, json.Unmarshal([]byte(base), &r.Base))
 		}
 		runs = append(runs, r)
+		if err != nil {
+			err = &DamagedCatalog{fmt.Errorf("run r%d: %w", r.ID, err)}
+		}
 		return err
 	})
 	return runs, catalogError("read the runs", err)

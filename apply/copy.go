@@ -43,6 +43,8 @@ type firstCopy struct {
 	batchTime    time.Duration // or so long
 
 	build  *builder
+	built  builtFiles // since the last batch
+	noSums bool
 	queue  *copyQueue
 	links  linkGroups
 	bad    map[string]bool // what the marked directories lack
@@ -66,6 +68,7 @@ type copyCounts struct {
 type copyBatch struct {
 	dirs []markedDir
 	bad  []badEntry
+	sums []fileSum // perhaps of files in directories that are not complete, too
 }
 
 // markedDir is a complete directory.
@@ -111,6 +114,9 @@ func defaultWorkers() int { return min(max(4, 2*runtime.NumCPU()), 16) }
 
 func (f *firstCopy) defaults() {
 	f.build, f.queue = newBuilder(f.pace), newCopyQueue()
+	if !f.noSums || f.built.paths {
+		f.build.built = f.built.add
+	}
 	if f.workers <= 0 {
 		f.workers = defaultWorkers()
 	}
@@ -247,6 +253,7 @@ func (f *firstCopy) markBatch() error {
 	f.mu.Lock()
 	batch := f.batch
 	f.batch = copyBatch{}
+	built := f.built.take() // all files of the batch are among them
 	f.mu.Unlock()
 	if f.killed.Load() || len(batch.dirs) == 0 {
 		return nil
@@ -256,6 +263,15 @@ func (f *firstCopy) markBatch() error {
 	}
 	if err := f.mirror.SyncFS(); err != nil {
 		return fmt.Errorf("write the mirror to its disk: %w", err)
+	}
+	if f.built.paths {
+		each := func(n int, do func(int) error) error { return inChunks(context.Background(), f.workers, n, do) }
+		if err := readBack(f.mirror, f.next, built, f.at, each); err != nil {
+			return err
+		}
+	}
+	if !f.noSums {
+		batch.sums = sumsOf(built)
 	}
 	if err := f.at("mark"); err != nil {
 		return err

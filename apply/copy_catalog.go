@@ -13,6 +13,7 @@ import (
 type catalogMarks struct {
 	conn  *sqlite.Conn
 	guard *faultGuard // of conn
+	s     *Store      // for checksums
 }
 
 func (c catalogMarks) query(query string, row func(*sqlite.Stmt) error, args ...any) error {
@@ -67,7 +68,7 @@ func (c catalogMarks) mark(batch copyBatch) error {
 				return err
 			}
 		}
-		return nil
+		return c.s.setSums(batch.sums)
 	}))
 }
 
@@ -83,11 +84,4 @@ func (c catalogMarks) markDir(d markedDir) error {
 		}
 	}
 	return c.query(`INSERT INTO copied(path) VALUES (?)`, nil, []byte(d.path))
-}
-
-func catalogError(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("catalog: %s: %w", doing, err)
 }

@@ -62,7 +62,7 @@ func inoKeys(_ string, ino uint64) (diff.Key, error) {
 func newFirstCopy(t *testing.T, conn *sqlite.Conn, source, mirror string) *firstCopy {
 	t.Helper()
 	next, to := openRoot(t, source), openRoot(t, mirror)
-	return &firstCopy{next: next, mirror: to, keys: inoKeys, marks: catalogMarks{conn, new(faultGuard)}, exclude: diff.MustExclude("/.snapdiff")}
+	return &firstCopy{next: next, mirror: to, keys: inoKeys, marks: catalogMarks{conn: conn, guard: new(faultGuard)}, noSums: true, exclude: diff.MustExclude("/.snapdiff")}
 }
 
 // judgeCopy compares the mirror with the snapshot, and the nodes with the directories.

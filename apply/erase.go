@@ -68,6 +68,9 @@ func (e *eraser) erase(path string) error {
 		if e.dry {
 			return errDry
 		}
+		if err := e.s.SetMeta(metaManifests, ""); err != nil {
+			return err
+		}
 		return e.at("erase")
 	})
 	nowhere := errors.Is(err, ErrNowhere) && !e.dry // perhaps by an attempt that was cut off: the rest is done again
@@ -80,7 +83,10 @@ func (e *eraser) erase(path string) error {
 	if err := e.removeUnneeded(); err != nil {
 		return err
 	}
-	if err := e.eraseManifests(path); err != nil {
+	if err := e.at("manifests"); err != nil {
+		return err
+	}
+	if err := e.s.CompleteManifests(e.ctx); err != nil {
 		return err
 	}
 	return errors.Join(err, e.rewriteCatalog())

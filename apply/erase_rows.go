@@ -1,19 +1,9 @@
 package apply
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"slices"
-	"strings"
 
-	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
-
-	"snapdiff/snapshot/beneath"
 )
 
 // hide writes the rows of a name anew, so that it means nothing at the given restore points and what it meant at the others.
@@ -150,69 +140,4 @@ func (e *eraser) seenAt(node, point int64) (bool, error) {
 	}
 	e.reach[key] = seen
 	return seen, nil
-}
-
-// eraseManifests takes the path and all below it out of the manifests.
-func (e *eraser) eraseManifests(path string) error {
-	var runs []string
-	err := e.s.history_.ReadDir("", func(name string, _ uint8, _ uint64) error { runs = append(runs, name); return nil })
-	for _, run := range runs {
-		if err != nil {
-			return err
-		}
-		err = e.eraseManifest(run+"/"+manifestName, appendEscaped(nil, path))
-	}
-	return err
-}
-
-func (e *eraser) eraseManifest(name string, path []byte) error {
-	fd, err := e.s.history_.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if missing(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	in := os.NewFile(uintptr(fd), name)
-	defer in.Close()
-	if err := e.at("manifest"); err != nil {
-		return err
-	}
-	fd, err = e.s.history_.Open(name+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	out := os.NewFile(uintptr(fd), name)
-	err = filterManifest(in, out, path)
-	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	return beneath.Rename(e.s.history_, name+".new", e.s.history_, name, 0)
-}
-
-// filterManifest leaves out paths, and lines whose only paths they are.
-func filterManifest(in io.Reader, out io.Writer, path []byte) error {
-	r, w := bufio.NewReaderSize(in, 256<<10), bufio.NewWriterSize(out, 256<<10)
-	under := append(slices.Clone(path), '/')
-	for {
-		line, err := r.ReadBytes('\n')
-		if err == io.EOF {
-			return w.Flush()
-		}
-		if err != nil {
-			return err
-		}
-		fields := strings.Split(strings.TrimSuffix(string(line), "\n"), " ")
-		first := map[string]int{"-": 3, "+": 3, "=": 11}[fields[0]] // where the paths begin
-		if first == 0 || len(fields) <= first {
-			w.Write(line)
-			continue
-		}
-		left := slices.DeleteFunc(slices.Clone(fields[first:]), func(p string) bool {
-			return p == string(path) || bytes.HasPrefix([]byte(p), under)
-		})
-		if len(left) > 0 {
-			fmt.Fprintln(w, strings.Join(append(fields[:first:first], left...), " "))
-		}
-	}
 }

@@ -37,6 +37,8 @@ type execution struct {
 	base     *beneath.Root // nil in a run that goes on after a cut
 	next     *beneath.Root
 	build    *builder
+	built    builtFiles
+	written  []builtFile // to be read back
 	opts     Options
 	nodes    map[diff.Key]int64 // of what the run changes or removes
 	linked   map[string]bool    // paths that Attach fills
@@ -69,6 +71,7 @@ const maxWarnings = 100
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
 	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(opts.Pace), opts: opts, linked: map[string]bool{},
 		unlinked: map[diff.Key]int{}, gone: map[diff.Key]bool{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
+	x.built.paths, x.build.built = opts.ReadBack, x.built.add
 	for _, n := range p.Unlinked {
 		x.unlinked[n.Key]++
 	}

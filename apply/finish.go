@@ -8,7 +8,7 @@ import (
 	"snapdiff/diff"
 )
 
-// finish sets the metadata of what was kept, then that of all directories in which anything was done. Last it writes the manifest.
+// finish sets the metadata of what was kept, then that of all directories in which anything was done.
 func (x *execution) finish() error {
 	var files []*diff.Inode
 	for i := range x.plan.Inodes {
@@ -21,13 +21,7 @@ func (x *execution) finish() error {
 		return err
 	}
 	dirs := x.disturbedDirs()
-	if err := x.each(len(dirs), func(i int) error { return x.setMeta(diff.Key{}, dirs[i]) }); err != nil {
-		return err
-	}
-	if err := x.at("manifest"); err != nil {
-		return err
-	}
-	return x.writeManifest()
+	return x.each(len(dirs), func(i int) error { return x.setMeta(diff.Key{}, dirs[i]) })
 }
 
 // setFileMeta sets metadata in place, unless the inode also lives in history: then it is replaced.

@@ -41,7 +41,8 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 			return nil, err
 		}
 	}
-	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, exclude: c.Exclude, marks: catalogMarks{s.conn, &s.guard}, index: c.Links, sign: c.Signatures, workers: opts.Workers, pace: opts.Pace, step: opts.Step, progress: opts.Progress}
+	f := &firstCopy{next: c.Next, mirror: s.tree, keys: c.Keys, exclude: c.Exclude, marks: catalogMarks{s.conn, &s.guard, s}, index: c.Links, sign: c.Signatures, noSums: opts.NoSums, workers: opts.Workers, pace: opts.Pace, step: opts.Step, progress: opts.Progress}
+	f.built.paths = opts.ReadBack
 	if err := f.run(ctx); err != nil {
 		return nil, fmt.Errorf("first copy: %w", err)
 	}
@@ -58,7 +59,7 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 		return nil, err
 	}
 	err = s.transaction("commit the first copy", func() error {
-		return errors.Join(s.exec(`DELETE FROM copied`), s.setFileNames(counts.Files+partly), s.endRun(run, counts, len(bad), nil))
+		return errors.Join(s.exec(`DELETE FROM copied`), s.setFileNames(counts.Files+partly), s.endRun(run, counts, len(bad), nil), s.writeManifest(run, nil))
 	})
 	if err != nil {
 		return nil, err

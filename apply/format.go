@@ -69,8 +69,10 @@ CREATE TEMP VIEW times AS SELECT 0 AS node, 0 AS mtime_s, 0 AS mtime_n WHERE 0;
 CREATE TABLE saved(node INTEGER, run INTEGER, off INTEGER, len INTEGER NOT NULL, object INTEGER NOT NULL, PRIMARY KEY(node, run, off)) WITHOUT ROWID;
 CREATE TABLE patches(node INTEGER PRIMARY KEY, ino INTEGER NOT NULL, failed TEXT);
 CREATE TABLE trim(run INTEGER, node INTEGER, bytes INTEGER NOT NULL, PRIMARY KEY(run, node)) WITHOUT ROWID;
+CREATE TABLE sums(ino INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
 `, show: `
 CREATE TEMP VIEW saved AS SELECT 0 AS node, 0 AS run, 0 AS off, 0 AS len, 0 AS object WHERE 0;
+CREATE TEMP VIEW sums AS SELECT 0 AS ino, 0 AS sum WHERE 0;
 `},
 }
 
@@ -150,7 +152,7 @@ func formatOf(conn *sqlite.Conn) (int64, error) {
 	}
 	switch {
 	case id != catalogID || version < 1:
-		return 0, errors.New("is no catalog of snapdiff")
+		return 0, &DamagedCatalog{errors.New("this is no catalog of snapdiff")}
 	case version > catalogFormat:
 		return 0, fmt.Errorf("%w (it has format %d, this one knows %d)", ErrFormat, version, catalogFormat)
 	}

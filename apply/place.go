@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
@@ -49,17 +50,37 @@ type catalogPlace struct {
 	id   string // of the store that it belongs to; "" where it lies in the store
 }
 
-// findCatalog finds the catalog of a store. catalog is where the caller knows it to be, "" if he does not.
+// findCatalog finds the catalog of a store, which has to be there. catalog is where the caller knows it to be, "" if he does not.
 func findCatalog(store, catalog string) (catalogPlace, error) {
+	place, err := placeOfCatalog(store, catalog)
+	if err != nil {
+		return place, err
+	}
+	_, err = os.Stat(place.path)
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+	case lostCatalog(store):
+		err = &DamagedCatalog{fmt.Errorf("it is lost: %w", err)}
+	case place.id == "":
+		return place, fmt.Errorf("%s %w (no catalog.db): is the backup disk mounted? A new store is made by snapdiff init", store, ErrNotStore)
+	}
+	if err != nil {
+		return place, fmt.Errorf("the store %s has its catalog at %s: %w", store, place.path, err)
+	}
+	return place, nil
+}
+
+// placeOfCatalog tells where the catalog of a store is, or was.
+func placeOfCatalog(store, catalog string) (catalogPlace, error) {
 	inside := filepath.Join(store, catalogFile)
 	note, err := os.ReadFile(filepath.Join(store, catalogNote))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if _, err := os.Stat(inside); err != nil {
-			return catalogPlace{}, fmt.Errorf("%s %w (no catalog.db): is the backup disk mounted? A new store is made by snapdiff init", store, ErrNotStore)
-		}
 		if catalog != "" && catalog != inside {
-			return catalogPlace{}, fmt.Errorf("%s has its catalog inside, not at %s: take catalog out of the configuration", store, catalog)
+			if _, err := os.Stat(inside); err == nil {
+				return catalogPlace{}, fmt.Errorf("%s has its catalog inside, not at %s: take catalog out of the configuration", store, catalog)
+			}
+			return catalogPlace{}, fmt.Errorf("%s %w (no %s): is the backup disk mounted? A new store is made by snapdiff init", store, ErrNotStore, catalogNote)
 		}
 		return catalogPlace{path: inside}, nil
 	case err != nil:
@@ -72,25 +93,59 @@ func findCatalog(store, catalog string) (catalogPlace, error) {
 	if catalog != "" {
 		path = catalog
 	}
-	if _, err := os.Stat(path); err != nil {
-		return catalogPlace{}, fmt.Errorf("the store %s has its catalog at %s: %w", store, path, err)
-	}
 	return catalogPlace{path, id}, nil
 }
 
-// check refuses the catalog of another store.
-func (p catalogPlace) check(conn *sqlite.Conn) error {
-	if p.id == "" {
+// lostCatalog tells a store that was in use and has no catalog from what is no store.
+func lostCatalog(store string) bool {
+	for _, dir := range []string{mirrorDir, "stage"} {
+		if st, err := os.Stat(filepath.Join(store, dir)); err != nil || !st.IsDir() {
+			return false
+		}
+	}
+	return newestHistory(store) > 0
+}
+
+// newestHistory is the highest number of a run that has something in the store's history; 0: none.
+func newestHistory(store string) (newest int64) {
+	dir, err := os.Open(filepath.Join(store, "history"))
+	if err != nil {
+		return 0
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		if run, err := strconv.ParseInt(strings.TrimPrefix(name, "r"), 10, 64); err == nil && strings.HasPrefix(name, "r") {
+			newest = max(newest, run)
+		}
+	}
+	return newest
+}
+
+// check refuses the catalog of another store, and one that is older than its store: newest is newestHistory from before it was
+// opened.
+func (p catalogPlace) check(conn *sqlite.Conn, newest int64) error {
+	if p.id != "" {
+		id := ""
+		err := sqlitex.Execute(conn, `SELECT value FROM meta WHERE key = ?`, &sqlitex.ExecOptions{
+			Args: []any{metaStoreID}, ResultFunc: func(row *sqlite.Stmt) error { id = row.ColumnText(0); return nil },
+		})
+		if err == nil && id != p.id {
+			err = errors.New("it belongs to another store: correct catalog in the configuration")
+		}
+		if err != nil {
+			return damaged(err)
+		}
+	}
+	if newest == 0 {
 		return nil
 	}
-	id := ""
-	err := sqlitex.Execute(conn, `SELECT value FROM meta WHERE key = ?`, &sqlitex.ExecOptions{
-		Args: []any{metaStoreID}, ResultFunc: func(row *sqlite.Stmt) error { id = row.ColumnText(0); return nil },
-	})
-	if err == nil && id != p.id {
-		err = errors.New("it belongs to another store: correct catalog in the configuration")
+	last := int64(0)
+	err := sqlitex.Execute(conn, `SELECT ifnull(max(id), 0) FROM runs`, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error { last = row.ColumnInt64(0); return nil }})
+	if err == nil && newest > last {
+		err = &DamagedCatalog{fmt.Errorf("it knows of no run after r%d, but the store has the history of r%d: it is an old copy, or its WAL was removed", last, newest)}
 	}
-	return err
+	return damaged(err)
 }
 
 // remember notes in the store where its catalog is.

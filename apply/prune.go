@@ -111,6 +111,11 @@ func (p *pruner) at(name string) error {
 }
 
 func (p *pruner) prune(runs []int64) error {
+	if !p.dry {
+		if err := p.s.CompleteManifests(p.ctx); err != nil {
+			return err
+		}
+	}
 	if err := p.s.measure(); err != nil {
 		return err
 	}
@@ -131,6 +136,17 @@ func (p *pruner) prune(runs []int64) error {
 	}
 	p.done.Dropped = dropped
 	if p.done.By, err = p.s.trashBytes(dropped); err != nil || p.dry {
+		return err
+	}
+	for _, g := range gaps(dropped, p.kept) { // before anything goes that they speak of
+		if err := p.at("manifests"); err != nil {
+			return err
+		}
+		if err := p.s.keepManifests(p.ctx, g); err != nil {
+			return err
+		}
+	}
+	if err := p.s.rewriteStale(p.ctx); err != nil {
 		return err
 	}
 	if err := p.removeUnneeded(); err != nil {
@@ -285,4 +301,12 @@ func (g gap) from() int64 {
 		return 0
 	}
 	return g.first
+}
+
+// beforeFirst is the run after which the manifests and directories begin that may change: those of the first dropped one too.
+func (g gap) beforeFirst() int64 {
+	if g.before == 0 {
+		return 0
+	}
+	return g.first - 1
 }

@@ -145,7 +145,7 @@ func (s *Store) giveTo(v staleVersion) error {
 		return err
 	}
 	err := beneath.Link(s.history_, fmt.Sprintf("r%d/%d", v.run, v.node), s.history_, to)
-	if errors.Is(err, fs.ErrExist) { // by an attempt that was cut off
+	if errors.Is(err, fs.ErrExist) || missing(err) { // by an attempt that was cut off; or the object is lost, for both
 		return nil
 	}
 	return err
@@ -166,11 +166,14 @@ func (p *pruner) dropVersions(batch []staleVersion) error {
 	for _, v := range batch {
 		switch {
 		case v.leaned() && (v.content == contentSaved || v.olderContent == contentSaved):
-			if err := p.handOverSaved(&v); err != nil {
+			if err := errors.Join(p.handOverSaved(&v), p.s.staleManifest(v.older)); err != nil {
 				return err
 			}
 		case v.leaned():
 			if err := p.s.exec(`UPDATE versions SET content = ? WHERE node = ? AND run = ?`, v.content, v.node, v.older); err != nil {
+				return err
+			}
+			if err := p.s.staleManifest(v.older); err != nil {
 				return err
 			}
 			if err := errors.Join(p.s.charge(v.run, -v.bytes), p.s.charge(v.older, v.bytes)); err != nil {
@@ -226,9 +229,13 @@ func (p *pruner) emptyTrash() error {
 		if err != nil || len(objects) == 0 {
 			return catalogError("read what is to be removed", err)
 		}
+		var freed []fileSum
 		for _, o := range objects {
 			if err := p.at("remove"); err != nil {
 				return err
+			}
+			if st, err := p.s.top.Lstat(historyPath(o.run, o.node)); err == nil && st.Nlink == 1 {
+				freed = append(freed, fileSum{ino: st.Ino})
 			}
 			if err := ignoreMissing(p.s.top.Unlink(historyPath(o.run, o.node))); err != nil {
 				return err
@@ -241,7 +248,7 @@ func (p *pruner) emptyTrash() error {
 		if err := p.at("removed"); err != nil {
 			return err
 		}
-		if err := p.s.transaction("note what was removed", func() error { return p.removed(objects) }); err != nil {
+		if err := p.s.transaction("note what was removed", func() error { return errors.Join(p.removed(objects), p.s.setSums(freed)) }); err != nil {
 			return err
 		}
 	}
@@ -267,7 +274,7 @@ func (p *pruner) removeEmpty(g gap) error {
 	var dirs []string
 	err := p.s.history_.ReadDir("", func(name string, _ uint8, _ uint64) error {
 		run, err := strconv.ParseInt(strings.TrimPrefix(name, "r"), 10, 64)
-		if err == nil && run > g.from() && (run < g.after || run == g.after && g.before == 0) {
+		if err == nil && run > g.beforeFirst() && (run < g.after || run == g.after && g.before == 0) {
 			dirs = append(dirs, name)
 		}
 		return nil
@@ -282,21 +289,38 @@ func (p *pruner) removeDir(dir string, foreignToo bool) error {
 	var others []string
 	needed := false
 	err := p.s.history_.ReadDir(dir, func(name string, _ uint8, _ uint64) error {
+		if name == manifestName {
+			return nil
+		}
 		others = append(others, dir+"/"+name)
-		foreign := strings.HasPrefix(name, "foreign-")
-		needed = needed || name != "manifest" && !(foreign && foreignToo)
+		needed = needed || !(strings.HasPrefix(name, "foreign-") && foreignToo)
 		return nil
 	})
 	if err != nil || needed {
 		return err
 	}
+	manifest := false
+	run, err := strconv.ParseInt(strings.TrimPrefix(dir, "r"), 10, 64)
+	if err != nil {
+		return nil
+	}
+	err = p.s.query(`SELECT `+manifestBefore+` = ?1 - 1`, func(row *sqlite.Stmt) error { manifest = row.ColumnBool(0); return nil }, run+1)
+	if err != nil || manifest && len(others) == 0 {
+		return err
+	}
 	if err := p.at("remove directory"); err != nil {
 		return err
+	}
+	if !manifest {
+		others = append(others, dir+"/"+manifestName)
 	}
 	for _, path := range others {
 		if err := removeTree(p.s.history_, path); err != nil {
 			return err
 		}
+	}
+	if manifest {
+		return nil
 	}
 	return p.s.history_.Rmdir(dir)
 }

@@ -55,17 +55,18 @@ func connectReadOnly(path, catalog string, alone func(catalog string) bool) (*sq
 	if query != "immutable=1" {
 		steadySharedMemory(place.path)
 	}
+	newest := newestHistory(path) // before the catalog, which may be ahead of it
 	uri := url.URL{Scheme: "file", Path: place.path, RawQuery: query}
 	conn, err := sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
+		return nil, catalogError("open "+place.path, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
 	if _, err := showAsNewest(conn); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("catalog %s %w", place.path, err)
+		return nil, fmt.Errorf("catalog %s %w", place.path, damaged(err))
 	}
-	if err := place.check(conn); err != nil {
+	if err := place.check(conn, newest); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
 	"snapdiff/diff"
@@ -29,6 +30,11 @@ type Options struct {
 	Pace *gentle.Pace
 	// Progress, when set, is told now and then how far it is.
 	Progress func(Progress)
+	// NoSums leaves out the checksums of what is copied.
+	NoSums bool
+	// ReadBack reads what was written from the disk again before the run is committed, and fails the run if it is not what
+	// was written.
+	ReadBack bool
 	// Step, when set, is called before every single change, with its name. An error of it stops everything there, as a
 	// kill would. For tests.
 	Step func(name string) error
@@ -98,7 +104,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		if err := r.begin(run); err != nil || !p.empty() {
 			return err
 		}
-		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil))
+		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil), s.writeManifest(r.run, nil))
 	})
 	enough()
 	if err != nil {
@@ -158,6 +164,11 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 	}
 	x.base, x.resumed = base, resumed
 	x.sayFailed()
+	if !resumed {
+		if err := s.writeManifest(id, nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := x.phases(state); err != nil {
 		return nil, err
 	}
@@ -171,7 +182,10 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 				return err
 			}
 		}
-		return s.commit(id, p, next, x.problems, warnings)
+		if err := errors.Join(s.commit(id, p, next, x.problems, warnings), x.keepSums()); err != nil {
+			return err
+		}
+		return x.manifest()
 	})
 	if err != nil {
 		return nil, err
@@ -202,7 +216,7 @@ func (x *execution) phases(state string) error {
 	}{
 		{Recorded, Saved, "saving what will be overwritten", x.save, x.markSaved},
 		{Saved, Patched, "patching large files", x.patch, x.markPatched},
-		{Patched, Detached, "taking out what went", x.detach, func() error { return x.mark(Detached, nil) }},
+		{Patched, Detached, "taking out what went", x.detach, x.markDetached},
 		{Detached, Attached, "putting in what came", x.attach, x.markAttached},
 		{Attached, Finished, "setting owners, modes and times", x.finish, x.markFinished},
 	} {
@@ -222,6 +236,16 @@ func (x *execution) phases(state string) error {
 	return nil
 }
 
+// markDetached ends Detach, also for whoever has no catalog any more.
+func (x *execution) markDetached() error {
+	fd, err := x.s.history_.Open(x.history()+"/"+detachedMark, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("noting what is done: %w", err)
+	}
+	unix.Close(fd)
+	return x.mark(Detached, nil)
+}
+
 // markAttached ends Attach, which has to be marked when there is much to lose by a cut, or something to note.
 func (x *execution) markAttached() error {
 	lost, err := x.lostHistory()
@@ -231,15 +255,72 @@ func (x *execution) markAttached() error {
 	if x.unmarked = len(x.plan.Inodes) <= smallPlan && len(lost)+len(x.problems) == 0; x.unmarked {
 		return nil
 	}
-	return x.mark(Attached, func() error { return x.notePending(lost) })
+	return x.mark(Attached, func() error { return errors.Join(x.notePending(lost), x.keepSums(), x.readBack()) })
 }
 
 // markFinished ends Finish. Where Attach was not marked the commit, which is next, marks both.
 func (x *execution) markFinished() error {
 	if x.unmarked {
-		return x.sync()
+		return nil
 	}
-	return x.mark(Finished, nil)
+	return x.mark(Finished, func() error { return errors.Join(x.keepSums(), x.readBack()) })
+}
+
+// readBack reads what was built from the disk again, if that is asked for. All of it was synced.
+func (x *execution) readBack() error {
+	files := x.written
+	x.written = nil
+	return readBack(x.s.tree, x.next, files, x.at, x.each)
+}
+
+// keepSums notes, within the caller's transaction, the checksums of what was built. What was changed in another way has none that is
+// known.
+func (x *execution) keepSums() error {
+	built := x.built.take()
+	if x.opts.ReadBack {
+		x.written = append(x.written, built...)
+	}
+	sums := sumsOf(built)
+	fresh := make(map[uint64]bool, len(sums))
+	for i := range sums {
+		sums[i].known = sums[i].known && !x.opts.NoSums
+		fresh[sums[i].ino] = true
+	}
+	for i := range x.plan.Inodes {
+		in := &x.plan.Inodes[i]
+		if in.What&diff.Data == 0 || in.Ranges == nil || !in.Attr.IsRegular() || in.Attr.Size < minPatched {
+			continue
+		}
+		st, err := x.s.tree.Lstat(in.Paths[0])
+		if err == nil && !fresh[st.Ino] {
+			sums = append(sums, fileSum{ino: st.Ino})
+			if x.opts.ReadBack {
+				x.written = append(x.written, builtFile{fileSum{ino: st.Ino}, in.Paths[0]})
+			}
+		}
+		if err := ignoreMissing(err); err != nil {
+			return err
+		}
+	}
+	return x.s.setSums(sums)
+}
+
+// manifest writes the manifest, within the transaction that commits the run: when that is durable, so is the manifest. Where Attach
+// and Finish were not marked this is their sync too.
+func (x *execution) manifest() error {
+	if err := x.at("manifest"); err != nil {
+		return err
+	}
+	if err := x.s.writeManifest(x.run, nil); err != nil {
+		return err
+	}
+	if err := ignoreMissing(x.s.history_.Unlink(x.history() + "/" + detachedMark)); err != nil {
+		return err
+	}
+	if err := x.sync(); err != nil {
+		return err
+	}
+	return x.readBack()
 }
 
 // sync writes the mirror to its disk.

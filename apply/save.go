@@ -315,7 +315,7 @@ func (x *execution) markSaved() error {
 				return err
 			}
 		}
-		return nil
+		return x.s.writeManifest(x.run, nil) // with the saved ranges, before anything is overwritten
 	})
 }
 

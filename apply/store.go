@@ -122,17 +122,15 @@ func Open(path string, opts ...Option) (s *Store, err error) {
 			opened.Close()
 		}
 	}()
-	if s.lock, err = os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return nil, fmt.Errorf("locking the store: %w", err)
+	if s.lock, err = lockStore(path); err != nil {
+		return nil, err
 	}
-	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("%s: %w: wait until it has ended", path, ErrLocked)
-	}
+	newest := newestHistory(path)
 	readCatalogAhead(place.path)
 	if err := s.guard.do(func() (err error) { s.conn, err = openCatalog(place.path); return err }); err != nil {
 		return nil, err
 	}
-	if err := s.guard.do(func() error { return place.check(s.conn) }); err != nil {
+	if err := s.guard.do(func() error { return place.check(s.conn, newest) }); err != nil {
 		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
 	}
 	if given != "" && place.id != "" {

@@ -28,6 +28,12 @@ type FullOptions struct {
 	// Share, if not nil, tells the directories whose files are compared. Of all others only the directory itself and the
 	// names in it are: files that both sides have count as equal there.
 	Share func(dir string) bool
+	// Only, if not nil, tells what is compared at all: of the files, the paths that are to be compared, of the directories, those
+	// that lead to such. It leaves out what it is not asked for on both sides.
+	Only func(path string, dir bool) bool
+	// Sum, if not nil, is told the checksum of the contents of a file that were equal on both sides, with the number of its inode
+	// in the mirror. Many goroutines call it.
+	Sum func(ino, sum uint64)
 	// Workers is how many directories are compared at once; 0 is a number that suits the machine.
 	Workers int
 	// Pace limits how fast contents are read, both sides counted; nil does not.
@@ -198,6 +204,9 @@ func (f *full) list(root *beneath.Root, dir string) ([]fullEntry, error) {
 				return err
 			}
 			dtype = uint8(st.Mode & unix.S_IFMT >> 12) // as IFTODT in dirent.h
+		}
+		if f.opts.Only != nil && !f.opts.Only(join(dir, name), dtype == unix.DT_DIR) {
+			return nil
 		}
 		list = append(list, fullEntry{name, dtype == unix.DT_DIR})
 		return nil

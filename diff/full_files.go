@@ -238,16 +238,26 @@ func (f *full) dataDiffers(path string, st *[2]unix.Stat_t) (ranges []Range, equ
 	}
 	defer c.files[0].Done()
 	defer c.files[1].Done()
+	if f.opts.Sum != nil {
+		c.sum = contentSums.Get().(*ContentSum)
+		defer contentSums.Put(c.sum)
+		c.sum.Reset(st[0].Size)
+	}
 	if err := c.run(); err != nil {
 		return nil, false, err
 	}
 	f.count(0, c.read)
 	equal = len(c.ranges) == 0 && st[0].Size == st[1].Size
+	if equal && c.sum != nil {
+		f.opts.Sum(st[0].Ino, c.sum.Sum())
+	}
 	if len(c.ranges) > mostRanges {
 		return nil, false, nil
 	}
 	return c.ranges, equal, nil
 }
+
+var contentSums = sync.Pool{New: func() any { return new(ContentSum) }}
 
 func sparse(st *unix.Stat_t) bool { return st.Blocks*512 < st.Size }
 
@@ -280,8 +290,9 @@ type dataCompare struct {
 	files      [2]gentle.File
 	bufs       [2][]byte
 	pace       *gentle.Pace
-	ranges     []Range // what differs, ascending; never nil after run
-	read       int64   // bytes read on each side
+	ranges     []Range     // what differs, ascending; never nil after run
+	read       int64       // bytes read on each side
+	sum        *ContentSum // of the base; may be nil
 }
 
 func (c *dataCompare) run() error {
@@ -332,6 +343,9 @@ func (c *dataCompare) compare(off, end int64) error {
 			return err
 		}
 		c.read += n
+		if c.sum != nil {
+			c.sum.Add(off, a)
+		}
 		if !bytes.Equal(a, b) {
 			c.addBlocks(a, b, off)
 		}

@@ -21,6 +21,7 @@ type jobBench struct {
 	t                     *testing.T
 	fs                    string // the btrfs that holds the source
 	source, store, config string
+	old                   []byte // a copy that a test keeps of the catalog
 }
 
 // newJobBench makes a btrfs with a source in it; the store is to be made.
@@ -54,6 +55,14 @@ func (b *jobBench) snapdiff(status int, args ...string) string {
 		b.t.Fatalf("snapdiff %q: status %d, want %d:\n%s", args, got, status, out.String())
 	}
 	return out.String()
+}
+
+// any runs a command line, whatever it says.
+func (b *jobBench) any(args ...string) (status int, text string) {
+	b.t.Helper()
+	var out bytes.Buffer
+	status = execute(append([]string{"--config", b.config}, args...), &out, &out)
+	return status, out.String()
 }
 
 // silent runs a command line that must print nothing.

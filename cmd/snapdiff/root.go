@@ -37,7 +37,7 @@ type app struct {
 
 // commands are all commands, in the order of the help text.
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newCheckCommand(a), newStatusCommand(a), newVerifyCommand(a), newReleaseCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand(), newDestroyCommand()}
+	return []*cobra.Command{newInitCommand(a), newRunCommand(a), newListCommand(a), newCheckCommand(a), newStatusCommand(a), newVerifyCommand(a), newDoctorCommand(a), newReleaseCommand(a), newDemoCommand(a), newVersionCommand(a), newManCommand(), newDestroyCommand()}
 }
 
 func newRootCommand(a *app) *cobra.Command {

@@ -151,6 +151,8 @@ func (a *app) failure(ctx context.Context, cmd *cobra.Command, err error) (text,
 		}
 		text, next = name+"stopped by "+signalName(ctx), cmd.Annotations[leftBehind]
 	case next != "":
+	case apply.IsDamage(err):
+		next = (&apply.DamagedCatalog{}).Hint()
 	case !a.started:
 		next = "see " + cmd.CommandPath() + " --help"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:

@@ -19,28 +19,48 @@ func newVerifyCommand(a *app) *cobra.Command {
 	var opts job.VerifyOptions
 	var share string
 	var limit bwLimitFlag
+	var sums sumFlags
 	cmd := &cobra.Command{
 		Use:         "verify [JOB...]",
 		Annotations: changing("begin it again; what --repair has begun the next run finishes"),
-		Short:       "Compare the mirror with its snapshot, byte by byte",
+		Short:       "Compare the mirror with its snapshot, or the store with its checksums",
 		Long: `Compares every name, every attribute and every byte of the mirror with the snapshot that the last run kept, and says
 what differs: + is missing from the mirror, - is in it and should not be, M differs. Silent when all is well.
 
 A share reads a part of the files only: --share 3/30 the third of thirty, --share 1/30 with --nightly another one each
-night, so that thirty nights read everything. All names and directories are always compared.
+night, so that thirty nights read everything. All names and directories are always compared. --newest compares only what the newest
+run wrote.
 
---repair brings back from the snapshot what differs, in a run of its own; what was in the mirror instead goes to history.`,
+--repair brings back from the snapshot what differs. History does not change by it: restore points that have the same contents as
+the mirror have the right ones again. Files that should not be in the mirror are kept in history as foreign-N.
+
+--checksums reads the mirror alone and compares it with the checksums that were taken when it was copied: for when the source or its
+snapshot is not there. --history does the same with all that history has, --at DATE with what one restore point has there, and both
+name the paths and restore points that are concerned.`,
 		Example: `  snapdiff verify
   snapdiff verify mail --share 1/30 --nightly
-  snapdiff verify mail --repair`,
+  snapdiff verify mail --repair
+  snapdiff verify mail --at 2026-03-01`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := parseShare(share, &opts, cmd.Flags().Changed("nightly"), time.Now()); err != nil {
 				return usageError{err}
 			}
-			return a.eachJob(args, func(j config.Job) error { return a.verifyJob(cmd, limit.on(j), opts) })
+			if err := sums.check(opts); err != nil {
+				return usageError{err}
+			}
+			return a.eachJob(args, func(j config.Job) error {
+				if sums.any() {
+					return a.verifySums(cmd, j, opts, sums)
+				}
+				return a.verifyJob(cmd, limit.on(j), opts)
+			})
 		},
 	}
 	limit.add(cmd)
+	cmd.Flags().BoolVar(&opts.Newest, "newest", false, "compare only what the newest run wrote")
+	cmd.Flags().BoolVar(&sums.mirror, "checksums", false, "compare the mirror with the checksums taken when it was copied; needs no source")
+	cmd.Flags().BoolVar(&sums.history, "history", false, "compare all of history with its checksums")
+	cmd.Flags().StringVar(&sums.at, "at", "", "compare what the restore point of a `DATE` has in history with its checksums")
 	cmd.Flags().StringVar(&share, "share", "", "read one share of the files only: `N/OF`")
 	cmd.Flags().Bool("nightly", false, "with --share: go on to the next share each night")
 	cmd.Flags().BoolVar(&opts.Repair, "repair", false, "bring back from the snapshot what differs")
@@ -102,8 +122,11 @@ func (a *app) verifyJob(cmd *cobra.Command, j config.Job, opts job.VerifyOptions
 	if werr := p.Close(); werr != nil {
 		return werr
 	}
-	if v.Repaired != "" && !a.json {
-		a.tell(stderr, slog.LevelWarn, j.Name, "", "repaired by "+v.Repaired)
+	if v.Repaired && !a.json {
+		a.tell(stderr, slog.LevelWarn, j.Name, "", "the mirror was brought back to "+v.Run)
+		for _, kept := range v.Kept {
+			a.tell(stderr, slog.LevelWarn, j.Name, "", kept)
+		}
 	}
 	if a.verbose && err == nil {
 		fmt.Fprintf(stderr, "%s: %s\n", j.Name, verifiedSentence(v))

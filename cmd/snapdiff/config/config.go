@@ -68,6 +68,10 @@ type Job struct {
 	MaxPinned Pinned
 	// Keep says which restore points are kept; nil keeps all of them.
 	Keep *Keep
+	// Checksums: checksums of what is copied are kept, to find rot.
+	Checksums bool
+	// VerifyWrites reads what a run wrote from the disk again before the run is done.
+	VerifyWrites bool
 	// Exclude are patterns of what stays out of the mirror (diff.ParseExclude).
 	Exclude []string
 	// Hooks are programs that a run calls.
@@ -103,6 +107,8 @@ type fileJob struct {
 	MaxPinned  string    `toml:"max_pinned"`
 	Keep       *Keep     `toml:"keep"`
 	Exclude    []string  `toml:"exclude"`
+	Checksums  *bool     `toml:"checksums"`
+	ReadBack   bool      `toml:"verify_writes"`
 	Hooks      fileHooks `toml:"hooks"`
 	fileNeighbour
 }
@@ -229,6 +235,7 @@ func (f fileJob) check(name string) (*Job, *problem) {
 		return nil, &problem{"exclude", err.Error()}
 	}
 	j.Exclude = f.Exclude
+	j.Checksums, j.VerifyWrites = f.Checksums == nil || *f.Checksums, f.ReadBack
 	if j.Hooks, p = f.Hooks.check(); p != nil {
 		return nil, p
 	}

@@ -93,8 +93,10 @@ func (r *runner) diff(ctx context.Context, base, next *source.Snapshot, opts dif
 func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot) (*apply.Run, error) {
 	r.say("comparing in full: %s", reason)
 	mirror := r.store.Mirror()
-	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), r.fullOptions(r.comparing(1)))
-	if err != nil {
+	opts := r.fullOptions(r.comparing(1))
+	sums := r.collectSums(&opts)
+	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), opts)
+	if err = errors.Join(err, sums()); err != nil {
 		return nil, fmt.Errorf("compare in full: %w", err)
 	}
 	return &apply.Run{Changes: changes, Rekey: rekey, Base: mirror, Next: next.Root, Mark: next.Mark, How: "full", Reason: reason,

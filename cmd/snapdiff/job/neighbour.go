@@ -94,7 +94,7 @@ func setThread(id int, nice, io *int) error {
 
 // applyOptions are for all that changes the store.
 func (r *runner) applyOptions() apply.Options {
-	return apply.Options{Workers: r.job.Workers, Pace: r.pace, Progress: r.opts.Progress}
+	return apply.Options{Workers: r.job.Workers, Pace: r.pace, Progress: r.opts.Progress, NoSums: !r.job.Checksums, ReadBack: r.job.VerifyWrites}
 }
 
 func (r *runner) diffOptions(again []diff.Key) diff.Options {

@@ -122,6 +122,9 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 			return nil, err
 		}
 	}
+	if err := r.store.CompleteManifests(ctx); err != nil {
+		return nil, err
+	}
 	for _, step := range []func(context.Context) (*apply.Result, error){r.resume, r.run, r.mend} {
 		result, err := step(ctx)
 		if err != nil {

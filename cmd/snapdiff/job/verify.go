@@ -23,7 +23,9 @@ type VerifyOptions struct {
 	// Part and Of choose the directories whose files are read: Part (from 1) of Of shares of about the same size. Of 0 or 1 is
 	// everything.
 	Part, Of int
-	// Repair makes a run that brings what differs back from the snapshot.
+	// Newest compares only what the newest run has written.
+	Newest bool
+	// Repair brings what differs back from the snapshot.
 	Repair bool
 	// Progress, if not nil, is told now and then how far it is.
 	Progress func(apply.Progress)
@@ -39,8 +41,9 @@ type Verification struct {
 	Bytes       int64   `json:"bytes"` // read on each side
 	Differences int     `json:"differences"`
 	Seconds     float64 `json:"seconds"`
-	// Repaired is the run that mended it.
-	Repaired string `json:"repaired,omitempty"`
+	// Repaired: the mirror was brought back. Kept says where in the store things are that should not have been in it.
+	Repaired bool     `json:"repaired,omitempty"`
+	Kept     []string `json:"kept,omitempty"`
 
 	// Found are the differences: what has to be done to the mirror to make it equal. Known are the files that runs could
 	// not copy; they differ as long as that is so and are not among the differences.
@@ -137,8 +140,14 @@ func Verify(ctx context.Context, j config.Job, opts VerifyOptions, say func(form
 	if opts.Of > 1 {
 		v.Share = fmt.Sprintf("%d/%d", opts.Part, opts.Of)
 	}
+	var only func(path string, dir bool) bool
+	if opts.Newest {
+		if only, err = r.store.WrittenBy(last.ID); err != nil {
+			return nil, err
+		}
+	}
 	began := time.Now()
-	set, rekey, err := r.compareWithSnapshot(ctx, snap, opts, v)
+	set, err := r.compareWithSnapshot(ctx, snap, opts, only, v)
 	if err != nil {
 		return nil, err
 	}
@@ -150,9 +159,12 @@ func Verify(ctx context.Context, j config.Job, opts VerifyOptions, say func(form
 		return v, &Differs{v.Differences}
 	}
 	if v.Differences > 0 {
-		if err := r.repair(ctx, snap, set, rekey, opts, v); err != nil {
+		if err := r.repair(ctx, snap, set, opts, v); err != nil {
 			return v, err
 		}
+	}
+	if opts.Newest {
+		return v, nil
 	}
 	return v, noteVerified(r.store, max(opts.Part, 1), max(opts.Of, 1), time.Now())
 }
@@ -170,12 +182,13 @@ func (r *runner) newest(ctx context.Context) (*apply.RunInfo, *source.Snapshot, 
 	}
 	snap, err := r.src.Open(ctx, last.Mark)
 	if errors.Is(err, snapshot.ErrGone) || errors.Is(err, snapshot.ErrAltered) {
-		err = hint.With(fmt.Errorf("there is nothing to compare the mirror with: %w", err), "snapdiff run %s compares in full with a new snapshot", r.job.Name)
+		err = hint.With(fmt.Errorf("there is nothing to compare the mirror with: %w", err), "snapdiff run %s compares in full with a new snapshot; snapdiff verify %s --checksums needs none", r.job.Name, r.job.Name)
 	}
 	return last, snap, err
 }
 
-func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot, opts VerifyOptions, v *Verification) (*diff.ChangeSet, func(string) (diff.Key, error), error) {
+// compareWithSnapshot compares the mirror. only may be nil (see diff.FullOptions). What is found right gets its checksum.
+func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot, opts VerifyOptions, only func(string, bool) bool, v *Verification) (*diff.ChangeSet, error) {
 	var mu sync.Mutex
 	tell := r.comparing(opts.Of)
 	full := r.fullOptions(func(names, bytes int64) {
@@ -187,13 +200,29 @@ func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot,
 		}
 	})
 	if opts.Of > 1 {
-		full.Share = func(dir string) bool {
-			h := fnv.New32a()
-			h.Write([]byte(dir))
-			return int(h.Sum32()%uint32(opts.Of)) == opts.Part-1
-		}
+		full.Share = opts.share
 	}
-	return diff.Full(ctx, r.store.Mirror(), snap.Root, r.src.Keys(snap), full)
+	full.Only = only
+	sums := r.collectSums(&full)
+	set, _, err := diff.Full(ctx, r.store.Mirror(), snap.Root, r.src.Keys(snap), full)
+	return set, errors.Join(err, sums())
+}
+
+// share tells whether a directory is in the share.
+func (o VerifyOptions) share(dir string) bool {
+	h := fnv.New32a()
+	h.Write([]byte(dir))
+	return int(h.Sum32()%uint32(o.Of)) == o.Part-1
+}
+
+// collectSums has a full comparison note the checksums of what is right. The result is to be called after it.
+func (r *runner) collectSums(full *diff.FullOptions) func() error {
+	if !r.job.Checksums {
+		return func() error { return nil }
+	}
+	sums := r.store.CollectSums()
+	full.Sum = sums.Add
+	return sums.Flush
 }
 
 // foundIn lists what a change set from the mirror to its snapshot means, without the files that runs could not copy.
@@ -219,21 +248,27 @@ func (r *runner) foundIn(set *diff.ChangeSet, v *Verification) error {
 	return err
 }
 
-// repair makes a run of its own out of what differs. A share is not enough for that: links lead out of it.
-func (r *runner) repair(ctx context.Context, snap *source.Snapshot, set *diff.ChangeSet, rekey func(string) (diff.Key, error), opts VerifyOptions, v *Verification) error {
-	if opts.Of > 1 {
+// repair brings the mirror back. A share is not enough for that: links lead out of it.
+func (r *runner) repair(ctx context.Context, snap *source.Snapshot, set *diff.ChangeSet, opts VerifyOptions, v *Verification) error {
+	if opts.Of > 1 || opts.Newest {
 		r.say("comparing everything, to repair it")
 		var err error
-		if set, rekey, err = r.compareWithSnapshot(ctx, snap, VerifyOptions{}, v); err != nil {
+		if set, err = r.compareWithSnapshot(ctx, snap, VerifyOptions{}, nil, v); err != nil {
 			return err
 		}
 	}
+	known := map[string]bool{}
+	for _, path := range v.Known {
+		known[path] = true
+	}
 	// Not held by max_deleted: what goes is what somebody put into the mirror, and it was asked for.
-	result, err := r.store.Apply(ctx, apply.Run{Changes: set, Rekey: rekey, Base: r.store.Mirror(), Next: snap.Root, Mark: snap.Mark, How: "full",
-		Reason: "verify found that the mirror differed from its snapshot", Links: r.src.NeedsLinks(), Signatures: r.src.NeedsSignatures()}, r.applyOptions())
+	done, err := r.store.Mend(ctx, set, snap.Root, known, r.applyOptions())
 	if err != nil {
 		return err
 	}
-	v.Repaired = fmt.Sprintf("r%d", result.Run)
-	return nil
+	v.Repaired, v.Kept = true, done.Kept
+	for _, p := range done.Problems {
+		err = errors.Join(err, fmt.Errorf("%s could not be brought back: %w", output.Name(shown(p.Path)), p.Err))
+	}
+	return err
 }

@@ -1,0 +1,57 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// DamagedCatalog says that the catalog cannot be read as what it was written, is an old one, or is lost. Mirror and history are as good
+// as they were.
+type DamagedCatalog struct{ Err error }
+
+// Error says what was met.
+func (e *DamagedCatalog) Error() string { return fmt.Sprintf("the catalog is damaged: %v", e.Err) }
+
+// Unwrap gives what was met.
+func (e *DamagedCatalog) Unwrap() error { return e.Err }
+
+// Hint is what to do next.
+func (e *DamagedCatalog) Hint() string {
+	return "snapdiff doctor shows what is lost; snapdiff doctor --repair rebuilds the catalog from the manifests in history"
+}
+
+// catalogError says what was being done with the catalog.
+func catalogError(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("catalog: %s: %w", doing, damaged(err))
+}
+
+// damaged makes a *DamagedCatalog of an error of SQLite that means it.
+func damaged(err error) error {
+	var already *DamagedCatalog
+	if err == nil || errors.As(err, &already) || !IsDamage(err) {
+		return err
+	}
+	return &DamagedCatalog{err}
+}
+
+// IsDamage tells an error that means a damaged catalog.
+func IsDamage(err error) bool {
+	var is *DamagedCatalog
+	if err == nil || errors.As(err, &is) {
+		return err != nil
+	}
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
+		return true
+	case sqlite.ResultError: // a table that cannot be found in a damaged schema
+		text := err.Error()
+		return strings.Contains(text, "no such table") || strings.Contains(text, "no such column")
+	}
+	return false
+}

@@ -1,0 +1,280 @@
+package apply
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+)
+
+// A run that was cut off and whose plan went with the catalog is given up when the catalog is rebuilt. Its manifest was written before
+// it touched the mirror (state recorded), so what it replaces is known. Whatever it did to contents may stay, because a
+// full comparison follows. But what it moves must get a name again: if all had been taken out that goes (the file detachedMark
+// says so), moved things go on to where they were to go, else they go back.
+
+// detachedMark is the file in history/rRUN which says that Detach has ended.
+const detachedMark = "detached"
+
+// cutRun is what the manifest of a run that was cut off says of moves.
+type cutRun struct {
+	run   int64
+	keys  map[int64]diff.Key // of the nodes that it speaks of
+	went  []cutName          // names that were to go, by their directories
+	comes []cutPath          // names that were to come, of what was there before
+}
+
+type cutName struct {
+	dir  int64
+	name string
+	node int64
+}
+
+type cutPath struct {
+	node int64
+	path string
+}
+
+// readCut reads what load passes over.
+func (r *rebuilder) readCut(run int64) (*cutRun, error) {
+	c := &cutRun{run: run, keys: map[int64]diff.Key{}}
+	_, err := r.s.readManifest(run, manifestVisitor{
+		entry: func(dir int64, name string, node int64) error {
+			if node != 0 {
+				c.went = append(c.went, cutName{dir, name, node})
+			}
+			return nil
+		},
+		key:  func(node int64, k diff.Key) error { c.keys[node] = k; return nil },
+		move: func(node int64, path string) error { c.comes = append(c.comes, cutPath{node, path}); return nil },
+	})
+	return c, err
+}
+
+// giveUp brings the mirror into a state that the rows of a cut-off run fit: every node has a name, or an object in history. It comes
+// after all manifests were loaded, and may be done again.
+func (r *rebuilder) giveUp(c *cutRun) error {
+	detached, err := exists(r.s.history_, fmt.Sprintf("r%d/%s", c.run, detachedMark))
+	if err != nil {
+		return err
+	}
+	x := &execution{s: r.s, run: c.run, altered: true}
+	if detached {
+		err = r.moveOn(x, c)
+	} else {
+		err = r.moveBack(x, c)
+	}
+	if err == nil {
+		err = r.noObjects(c.run)
+	}
+	return err
+}
+
+// moveBack gives what waits in stage its old names, the shallowest first.
+func (r *rebuilder) moveBack(x *execution, c *cutRun) error {
+	paths := make([]cutPath, 0, len(c.went))
+	for _, n := range c.went {
+		dir, ok, err := r.oldPath(n.dir, 0)
+		if err != nil {
+			return err
+		}
+		if ok {
+			paths = append(paths, cutPath{n.node, join(dir, n.name)})
+		}
+	}
+	byDepth(paths)
+	for _, p := range paths {
+		if err := r.unstage(x, c.keys[p.node], p.path); err != nil {
+			return err
+		}
+	}
+	for _, n := range c.went { // it did not go
+		if err := r.named(n, c.run); err != nil {
+			return err
+		}
+	}
+	return r.emptyOld(x, c)
+}
+
+// named notes that a node has a name, if the mirror has it.
+func (r *rebuilder) named(n cutName, run int64) error {
+	dir, ok, err := r.oldPath(n.dir, 0)
+	if err != nil || !ok {
+		return err
+	}
+	there, err := exists(r.s.tree, join(dir, n.name))
+	if err != nil || !there {
+		return err
+	}
+	return r.s.exec(`INSERT OR REPLACE INTO at_names(node, dir, name, run) VALUES (?, ?, ?, ?)`, n.node, n.dir, []byte(n.name), run)
+}
+
+// moveOn gives what waits in stage its new names, the shallowest first, and notes all new names.
+func (r *rebuilder) moveOn(x *execution, c *cutRun) error {
+	byDepth(c.comes)
+	for _, n := range c.went {
+		if err := r.s.exec(`DELETE FROM at_names WHERE node = ? AND dir = ? AND name = ?`, n.node, n.dir, []byte(n.name)); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.comes {
+		if err := r.unstage(x, c.keys[p.node], p.path); err != nil {
+			return err
+		}
+		parent, name := split(p.path)
+		dir, err := r.nodeAt(parent, c.run)
+		if err != nil {
+			return err
+		}
+		if err := r.s.exec(`INSERT OR REPLACE INTO at_names(node, dir, name, run) VALUES (?, ?, ?, ?)`, p.node, dir, []byte(name), c.run); err != nil {
+			return err
+		}
+	}
+	return r.emptyOld(x, c)
+}
+
+func byDepth(paths []cutPath) {
+	slices.SortStableFunc(paths, func(a, b cutPath) int { return cmp.Compare(strings.Count(a.path, "/"), strings.Count(b.path, "/")) })
+}
+
+// unstage gives what waits in stage a name of the mirror, if it is free.
+func (r *rebuilder) unstage(x *execution, k diff.Key, path string) error {
+	staged := oldName(k)
+	st, err := r.s.stage.Lstat(staged)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = x.onWay(path, func() error { return beneath.Rename(r.s.stage, staged, r.s.tree, path, unix.RENAME_NOREPLACE) })
+	} else {
+		err = x.onWay(path, func() error { return beneath.Link(r.s.stage, staged, r.s.tree, path) })
+	}
+	if errors.Is(err, fs.ErrExist) || missing(err) {
+		return nil // emptyOld keeps it
+	}
+	return err
+}
+
+// emptyOld empties stage: what has got a name goes, directories that are empty were to go, all else is kept in history.
+func (r *rebuilder) emptyOld(x *execution, c *cutRun) error {
+	nodes := map[string]int64{}
+	for node, k := range c.keys {
+		nodes[oldName(k)] = node
+	}
+	var staged []string
+	err := r.s.stage.ReadDir("", func(name string, _ uint8, _ uint64) error { staged = append(staged, name); return nil })
+	if err != nil {
+		return err
+	}
+	for _, name := range staged {
+		st, err := r.s.stage.Lstat(name)
+		if err != nil {
+			return err
+		}
+		dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+		switch node := nodes[name]; {
+		case strings.HasPrefix(name, "n-") && !dir:
+			err = r.s.stage.Unlink(name)
+		case !dir && st.Nlink > 1:
+			err = r.s.stage.Unlink(name)
+		case !dir && node != 0: // a file that has lost all names: its version keeps it
+			err = beneath.Rename(r.s.stage, name, r.s.history_, historyObject(c.run, node), unix.RENAME_NOREPLACE)
+		case dir:
+			err = r.s.stage.Rmdir(name)
+		default:
+			err = x.foreign(r.s.stage, name)
+		}
+		if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist) {
+			err = x.foreign(r.s.stage, name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func historyObject(run, node int64) string { return fmt.Sprintf("r%d/%d", run, node) }
+
+// noObjects notes which contents the run had not yet put into history: the mirror has them.
+func (r *rebuilder) noObjects(run int64) error {
+	objects, err := r.s.objectInodes(run)
+	if err != nil {
+		return err
+	}
+	nodes, err := r.s.numbers(`SELECT node FROM versions WHERE run = ? AND content = ?`, run, contentObject)
+	for _, node := range nodes {
+		if _, ok := objects[node]; !ok && err == nil {
+			err = r.s.noContent(node, run)
+		}
+	}
+	return err
+}
+
+// oldPath is where a directory was before the run, as manifests have it.
+func (r *rebuilder) oldPath(dir int64, depth int) (string, bool, error) {
+	if dir == rootNode {
+		return "", true, nil
+	}
+	parent, name := int64(0), ""
+	err := r.s.query(`SELECT dir, name FROM at_names WHERE node = ?`, func(row *sqlite.Stmt) error { parent, name = row.ColumnInt64(0), columnBytes(row, 1); return nil }, dir)
+	if err != nil || parent == 0 || depth > deepest {
+		return "", false, err
+	}
+	above, ok, err := r.oldPath(parent, depth+1)
+	return join(above, name), ok, err
+}
+
+// nodeAt finds the node of a directory by its path. One that has none came with the run that was cut off, and gets one.
+func (r *rebuilder) nodeAt(path string, run int64) (int64, error) {
+	if path == "" {
+		return rootNode, nil
+	}
+	up, name := split(path)
+	parent, err := r.nodeAt(up, run)
+	if err != nil {
+		return 0, err
+	}
+	nodes, err := r.s.numbers(`SELECT node FROM at_names JOIN at ON at.id = node WHERE dir = ?1 AND name = ?2 AND type = 16384 AND NOT EXISTS
+		(SELECT 1 FROM entries e WHERE e.dir = ?1 AND e.name = ?2 AND e.run > at_names.run) ORDER BY at_names.run DESC LIMIT 1`, parent, []byte(name))
+	if err != nil || len(nodes) > 0 {
+		return append(nodes, 0)[0], err
+	}
+	r.lastID++
+	return r.lastID, r.at(run, nodePlace{id: r.lastID, kind: unix.S_IFDIR, born: run, alive: true}, []manifestPlace{{parent, name}})
+}
+
+// keysAndMoves writes, of a run that has only been recorded,
+//
+//	~ NODE INO GEN    what the source calls a node: in stage it waits as o-INO-GEN
+//	> NODE PATH       where it is to come, of what was there before
+func (m *manifestWriter) keysAndMoves() error {
+	if !m.recorded {
+		return nil
+	}
+	err := m.s.query(mentioned+`SELECT n.id, n.ino, n.gen FROM m JOIN nodes n ON n.id = m.id WHERE n.alive`, func(row *sqlite.Stmt) error {
+		m.line("~ %d %s %s", row.ColumnInt64(0), strconv.FormatUint(uint64(row.ColumnInt64(1)), 10), strconv.FormatUint(uint64(row.ColumnInt64(2)), 10))
+		return nil
+	}, m.run)
+	if err != nil {
+		return err
+	}
+	return m.s.query(`SELECT node, path FROM moves ORDER BY path`, func(row *sqlite.Stmt) error {
+		m.w.WriteString("> " + strconv.FormatInt(row.ColumnInt64(0), 10) + " ")
+		m.text(columnBytes(row, 1))
+		m.end()
+		return nil
+	})
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"snapdiff/apply/applytest"
+)
+
+// sickBench is a job with three restore points.
+func sickBench(t *testing.T) *jobBench {
+	b := newJobBench(t, "keep = { last = 99 }")
+	b.write("a/one", "a/two", "b/c/three")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.write("a/four")
+	b.allRight(os.WriteFile(filepath.Join(b.source, "a/one"), []byte("another one"), 0o600))
+	b.silent("run")
+	b.allRight(os.Remove(filepath.Join(b.source, "a/two")))
+	b.allRight(os.Rename(filepath.Join(b.source, "b/c"), filepath.Join(b.source, "d")))
+	b.silent("run")
+	return b
+}
+
+func (b *jobBench) allRight(errs ...error) {
+	b.t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *jobBench) catalog() string { return filepath.Join(b.store, "catalog.db") }
+
+// restored gives all files of a restore point with their contents.
+func (b *jobBench) restored(run string) string {
+	b.t.Helper()
+	to := filepath.Join(b.t.TempDir(), "to")
+	b.snapdiff(0, "restore", run, ".", to)
+	var all strings.Builder
+	b.allRight(filepath.WalkDir(to, func(path string, e os.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			var data []byte
+			data, err = os.ReadFile(path)
+			all.WriteString(strings.TrimPrefix(path, to) + "=" + string(data) + "\n")
+		}
+		return err
+	}))
+	return all.String()
+}
+
+// Each way to lose the catalog is said by every command with a status of its own, and doctor brings it back.
+func TestDoctorRebuildsACatalog(t *testing.T) {
+	for name, damage := range map[string]func(*jobBench){
+		"removed":     func(b *jobBench) { b.allRight(os.Remove(b.catalog())) },
+		"emptied":     func(b *jobBench) { b.allRight(os.Truncate(b.catalog(), 0)) },
+		"cut short":   func(b *jobBench) { b.allRight(os.Truncate(b.catalog(), 8192)) },
+		"overwritten": func(b *jobBench) { b.allRight(os.WriteFile(b.catalog(), []byte(strings.Repeat("no", 40000)), 0o600)) },
+		"an old copy": func(b *jobBench) { b.allRight(os.WriteFile(b.catalog(), b.old, 0o600)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := sickBench(t)
+			want := map[string]string{}
+			for _, run := range []string{"r1", "r2", "r3"} {
+				want[run] = b.restored(run)
+			}
+			data, err := os.ReadFile(b.catalog())
+			b.allRight(err)
+			b.old = data
+			b.write("a/five")
+			b.silent("run")
+			want["r4"] = b.restored("r4")
+			if out := b.snapdiff(0, "doctor"); !strings.Contains(out, "sound") {
+				t.Errorf("doctor says of a sound store:\n%s", out)
+			}
+			damage(b)
+			for _, args := range [][]string{{"run"}, {"list"}, {"restore", "r1", ".", "/nowhere"}, {"mount", "r1"}, {"verify"}, {"prune"}, {"diff"}, {"log", "a/one"},
+				{"find", "one"}, {"tar", "r1"}, {"erase", "--yes", "a/two"}, {"init"}} {
+				out := b.snapdiff(9, args...)
+				if !strings.Contains(out, "snapdiff doctor") || !strings.Contains(out, "the catalog is damaged") {
+					t.Errorf("%q says:\n%s", args, out)
+				}
+			}
+			if out := b.snapdiff(1, "check"); !strings.Contains(out, "snapdiff doctor") {
+				t.Errorf("check says:\n%s", out)
+			}
+			b.refused(9, "--repair rebuilds it from the manifests with r1 to r4", "doctor")
+			out := b.snapdiff(0, "doctor", "--repair")
+			if !strings.Contains(out, "the catalog was rebuilt with r1 to r4") {
+				t.Errorf("doctor --repair says:\n%s", out)
+			}
+			for run, was := range want {
+				if got := b.restored(run); got != was {
+					t.Errorf("%s was\n%s\nis\n%s", run, was, got)
+				}
+			}
+			b.snapdiff(0, "doctor")
+			b.write("a/six")
+			b.snapdiff(0, "run")
+			b.equal()
+			if out := b.snapdiff(0, "list", "--json"); !strings.Contains(out, "was rebuilt") {
+				t.Errorf("list does not say why the run compared in full:\n%s", out)
+			}
+			b.snapdiff(0, "doctor")
+			b.silent("verify")
+		})
+	}
+}
+
+// Bits that flip anywhere in the catalog never lead to a panic; what doctor says is wrong it mends, and then all restore points are
+// what they were.
+func TestDoctorAfterBitFlips(t *testing.T) {
+	rng := rand.New(rand.NewPCG(applytest.Seed(t), 5))
+	b := sickBench(t)
+	want := map[string]string{}
+	for _, run := range []string{"r1", "r2", "r3"} {
+		want[run] = b.restored(run)
+	}
+	whole, err := os.ReadFile(b.catalog())
+	b.allRight(err)
+	rounds, found := 25, 0
+	if applytest.Soak() {
+		rounds = 500
+	}
+	for range rounds {
+		data := append([]byte(nil), whole...)
+		for range 1 + rng.IntN(40) {
+			data[rng.IntN(len(data))] ^= 1 << rng.IntN(8)
+		}
+		b.allRight(os.WriteFile(b.catalog(), data, 0o600))
+		for _, args := range [][]string{{"list"}, {"status"}, {"log", "a/one"}, {"diff"}, {"find", "*"}} {
+			b.any(args...)
+		}
+		if status, _ := b.any("doctor"); status == 0 {
+			continue // it hit what nothing rests on
+		}
+		found++
+		b.snapdiff(0, "doctor", "--repair")
+		for run, was := range want {
+			if got := b.restored(run); got != was {
+				t.Fatalf("%s was\n%s\nis\n%s", run, was, got)
+			}
+		}
+	}
+	t.Logf("%d of %d damages were found", found, rounds)
+}
