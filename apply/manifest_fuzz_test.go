@@ -1,0 +1,80 @@
+package apply
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// FuzzReadManifest: whatever is read ends with an error or is a whole manifest. So that more than the checksum is tried, one that fits is
+// also put below the text.
+func FuzzReadManifest(f *testing.F) {
+	f.Add([]byte("snapdiff manifest 2\nrun {\"run\":17,\"state\":\"done\",\"prev\":16,\"places\":17}\n@ 12 d 5 3 anna\n@ 40 f 9 12 a\\x20b 12 c\n@ 41 l 0 -\n# x\n- 12 a 40\n+ 12 b\n" +
+		"= 40 100644 1 2 0 3 4.000000005 1 here user.x=MQ==,user.y=\n% 44 8192 4096 15\n* 40 8a55aac1b3f0c9d2\n~ 40 257 9\n> 40 a/b\n"))
+	f.Add([]byte("snapdiff manifest 1\nrun 17\n- 40 f a\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		visitor := manifestVisitor{
+			place:   func(p nodePlace, places []manifestPlace) error { return nil },
+			entry:   func(int64, string, int64) error { return nil },
+			version: func(v manifestVersion) error { _, err := decodeXattrs(v.xattrs); return err },
+		}
+		for _, text := range [][]byte{data, endManifest(data)} {
+			h, err := readManifest(bytes.NewReader(text), visitor)
+			if err == nil && h == nil || err != nil && !errors.Is(err, errManifest) && !errors.Is(err, errOldManifest) {
+				t.Fatalf("%+v, %v", h, err)
+			}
+		}
+	})
+}
+
+func endManifest(data []byte) []byte {
+	lines := bytes.Count(data, []byte("\n"))
+	return append(bytes.Clone(data), []byte("end "+itoa(lines)+" "+hex16(xxhash.Sum64(data))+"\n")...)
+}
+
+func itoa(n int) string { return nodeName(int64(n)) }
+
+func hex16(n uint64) string {
+	const digits = "0123456789abcdef"
+	b := make([]byte, 16)
+	for i := range b {
+		b[15-i] = digits[n>>(4*i)&15]
+	}
+	return string(b)
+}
+
+// FuzzDamagedCatalog: bytes of a catalog that are changed lead to an error or to other answers, never to a panic.
+func FuzzDamagedCatalog(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "catalog.db")
+	if err := createCatalog(path); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint32(100), []byte{1, 2, 3}, uint32(0))
+	f.Add(uint32(18), []byte{2}, uint32(5000))
+	f.Fuzz(func(t *testing.T, at uint32, change []byte, short uint32) {
+		data := bytes.Clone(whole)
+		copy(data[int(at)%len(data):], change)
+		data = data[:len(data)-int(short)%len(data)]
+		store := t.TempDir()
+		if err := os.WriteFile(filepath.Join(store, catalogFile), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := openCatalogReadOnly(store, "", nil)
+		if err != nil {
+			return
+		}
+		s := &Store{path: store, conn: conn}
+		_, _ = s.Runs()
+		_, _ = s.Pending()
+		_, _ = s.Meta("source")
+		conn.Close()
+	})
+}
