@@ -56,7 +56,7 @@ func mount(root gofs.InodeEmbedder, dir, name string, stable gofs.StableAttr, op
 		RootStableAttr:  &stable,
 		MountOptions: fuse.MountOptions{
 			AllowOther: opts.AllowOther, FsName: name, Name: "snapdiff",
-			Options: []string{"default_permissions"}, EnableAcl: true, EnableSymlinkCaching: true, MaxReadAhead: 1 << 20,
+			Options: []string{"default_permissions"}, EnableAcl: true, EnableSymlinkCaching: true, MaxReadAhead: 1 << 20, MaxWrite: 1 << 20,
 			DirectMountStrict: true, DirectMountFlags: unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV,
 		},
 	})

@@ -23,6 +23,8 @@ type options struct {
 	binary                 string // snapdiff
 	verify                 bool
 	find                   bool // measure finding the changes alone
+	past                   bool // measure restore points
+	wide                   int  // names in one directory, for past
 	seed                   uint64
 	workers                int    // of the floor
 	gate, busy             string // what measurements are run under, and what else loads the machine
@@ -43,6 +45,8 @@ func parse() (options, error) {
 	flag.StringVar(&o.binary, "snapdiff", "./snapdiff", "the `binary` to measure")
 	flag.BoolVar(&o.verify, "verify", false, "compare every mirror with its snapshot by rsync --checksum")
 	flag.BoolVar(&o.find, "find", false, "measure finding the changes alone, against btrfs send --no-data: no mirror, no rsync")
+	flag.BoolVar(&o.past, "past", false, "measure restore points: mount, restore, prune and log, beside the same from the mirror itself")
+	flag.IntVar(&o.wide, "wide", 1_000_000, "with -past: how many `names` one directory has")
 	flag.Uint64Var(&o.seed, "seed", 1, "`seed` of contents and changes")
 	flag.IntVar(&o.workers, "workers", min(max(4, 2*runtime.NumCPU()), 16), "how many `workers` the floor has; the default is snapdiff's")
 	flag.StringVar(&o.gate, "gate", "", "`command` that each measurement is run under: a lock, say, that keeps other work off the machine")
@@ -99,8 +103,11 @@ func run(o options) error {
 		return runGrowth(o)
 	}
 	return o.withSource(func(b *bench) error {
-		if o.find {
+		switch {
+		case o.find:
 			return b.runFind()
+		case o.past:
+			return b.runPast()
 		}
 		list, err := b.contestants()
 		if err != nil {
@@ -126,7 +133,11 @@ func (o options) withSource(do func(b *bench) error) (err error) {
 		return err
 	}
 	defer os.RemoveAll(work) // after the unmounts below: deferred calls run last first
-	src, err := newDisk(work, "source", "btrfs", o.files)
+	size := o.files
+	if o.past {
+		size += o.wide / 8
+	}
+	src, err := newDisk(work, "source", "btrfs", size)
 	if err != nil {
 		return err
 	}

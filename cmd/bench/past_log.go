@@ -1,52 +1,52 @@
-package apply
+package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"testing"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// BenchmarkLog asks for the history of a file in a catalog of a million rows of history: 400 runs, 1,000 directories with
-// 1,000 files each of which half changed once and half were renamed once. The file changed in every run, the directory above it moved in
-// every tenth.
-func BenchmarkLog(b *testing.B) {
-	store := filepath.Join(b.TempDir(), "store")
-	if err := Init(store); err != nil {
-		b.Fatal(err)
+// logged asks for the history of one file in a catalog of 1,000,000 rows of history.
+func (p *past) logged(target string) error {
+	store, config := filepath.Join(target, "log"), filepath.Join(p.work, "log.toml")
+	text := fmt.Sprintf("[jobs.log]\nsource = %q\nstore = %q\n", p.source, store)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return err
 	}
-	conn, err := sqlite.OpenConn(filepath.Join(store, "catalog.db"))
+	if err := command(p.binary, "--config", config, "init"); err != nil {
+		return err
+	}
+	conn, err := sqlite.OpenConn(filepath.Join(store, "catalog.db"), sqlite.OpenReadWrite)
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
-	err = sqlitex.ExecuteScript(conn, bigCatalog, nil)
-	if err == nil {
-		err = conn.Close()
-	}
-	if err != nil {
-		b.Fatal(err)
+	if err := errors.Join(sqlitex.ExecuteScript(conn, bigCatalog, nil), conn.Close()); err != nil {
+		return fmt.Errorf("filling a catalog: %w", err)
 	}
 	for i := range 1000 {
 		if err := os.MkdirAll(filepath.Join(store, "tree", fmt.Sprintf("d%d", i)), 0o700); err != nil {
-			b.Fatal(err)
+			return err
 		}
 	}
 	if err := os.WriteFile(filepath.Join(store, "tree/d7/hot"), []byte("now"), 0o600); err != nil {
-		b.Fatal(err)
+		return err
 	}
-	b.ResetTimer()
-	for b.Loop() {
-		entries, err := Log(store, "", "d7/hot")
-		if err != nil || len(entries) != 400 {
-			b.Fatalf("%d entries, %v", len(entries), err)
+	const what = "log of one path in 1,000,000 rows of history, the whole command"
+	for range 5 * p.repeat {
+		if err := p.compare(what, "below 0.050 s", "", nil, []string{p.binary, "--config", config, "log", "d7/hot"}); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-// bigCatalog fills a catalog. Directory dN is node 2+N, file F of it node 1000+1000*N+F, hot is node 5000000.
+// bigCatalog fills a catalog: 400 runs, 1,000 directories with 1,000 files each of which half changed once and half were renamed once. One
+// file changed in every run, and the directory above it moved in every tenth. Directory dN is node 2+N, file F of it node
+// 1000+1000*N+F, hot is node 5000000.
 const bigCatalog = `
 	WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400)
 		INSERT INTO runs(id, state, how, reason, date, started, mark) SELECT i, 'done', 'native', '', i * 86400000000000, 0, '{}' FROM n;
