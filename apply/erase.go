@@ -200,8 +200,16 @@ func (e *eraser) find(path string) (places map[erasedPlace]map[int64]bool, nodes
 
 // lock makes sure that nobody looks at a restore point.
 func (e *eraser) lock(point int64) error {
-	var lease *os.File
-	lease, err := takeLease(e.s.top, point, unix.LOCK_EX)
+	var all, lease *os.File
+	var err error
+	if len(e.leases) == 0 {
+		if all, err = lockAll(e.s.top, unix.LOCK_EX); err == nil {
+			e.leases = append(e.leases, all)
+		}
+	}
+	if err == nil {
+		lease, err = takeLease(e.s.top, point, unix.LOCK_EX)
+	}
 	if errors.Is(err, errInUse) {
 		return fmt.Errorf("somebody looks at r%d: unmount it first", point)
 	}

@@ -13,17 +13,18 @@ import (
 )
 
 // A lease keeps a restore point from being dropped while somebody looks at it: a shared lock (flock) on in-use/rRUN, which
-// whoever drops it locks alone. A process that dies gives it back.
+// whoever drops it locks alone. A process that dies gives it back. Who can make no file there, because he sees the store through
+// a mount that cannot be written, locks the store's directory itself, and so all restore points.
 const leaseDir = "in-use"
 
 // errInUse says that a lease cannot be had, now.
 var errInUse = errors.New("it is in use")
 
-// takeLease locks a restore point. nil where nothing can be written: nothing can be dropped there either.
+// takeLease locks a restore point.
 func takeLease(store *beneath.Root, run int64, how int) (*os.File, error) {
 	err := store.Mkdir(leaseDir, 0o700)
 	if errors.Is(err, unix.EROFS) {
-		return nil, nil
+		return lockAll(store, how)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -32,7 +33,7 @@ func takeLease(store *beneath.Root, run int64, how int) (*os.File, error) {
 	for {
 		fd, err := store.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 		if errors.Is(err, unix.EROFS) {
-			return nil, nil
+			return lockAll(store, how)
 		}
 		if err != nil {
 			return nil, err
@@ -51,6 +52,29 @@ func takeLease(store *beneath.Root, run int64, how int) (*os.File, error) {
 			return nil, fmt.Errorf("lock %s: %w", name, err)
 		}
 	}
+}
+
+// lockAll locks the store's directory. Whoever drops restore points has it alone for the moment in which he does; one who looks
+// waits for that.
+func lockAll(store *beneath.Root, how int) (*os.File, error) {
+	fd, err := store.Open("", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if how == unix.LOCK_EX {
+		how |= unix.LOCK_NB
+	}
+	for err = unix.Flock(fd, how); errors.Is(err, unix.EINTR); {
+		err = unix.Flock(fd, how)
+	}
+	if err == nil {
+		return os.NewFile(uintptr(fd), leaseDir), nil
+	}
+	unix.Close(fd)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errInUse
+	}
+	return nil, fmt.Errorf("lock the directory of the store: %w", err)
 }
 
 // giveBack ends a lease. A child that was forked just now may hold the descriptor too: closing alone would not unlock.

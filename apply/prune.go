@@ -180,9 +180,19 @@ func (p *pruner) begin(runs []int64) error {
 		return err
 	}
 	var drop []int64
+	all, err := lockAll(p.s.top, unix.LOCK_EX)
+	if err != nil && !errors.Is(err, errInUse) {
+		return err
+	}
+	defer giveBack(all)
+	inUse := err != nil
 	for _, run := range runs {
 		if last != nil && last.ID == run {
 			return fmt.Errorf("r%d: %w", run, ErrNewest)
+		}
+		if inUse {
+			p.done.InUse = append(p.done.InUse, run)
+			continue
 		}
 		lease, err := takeLease(p.s.top, run, unix.LOCK_EX)
 		if errors.Is(err, errInUse) {

@@ -48,30 +48,38 @@ func connectReadOnly(path, catalog string, alone func(catalog string) bool) (*sq
 	if err != nil {
 		return nil, err
 	}
+	conn, _, err := place.openReadOnly(path, alone)
+	return conn, err
+}
+
+// openReadOnly is openCatalogReadOnly for the catalog that was found of a store. frozen: SQLite takes the file for one that does not change.
+func (place catalogPlace) openReadOnly(store string, alone func(catalog string) bool) (conn *sqlite.Conn, frozen bool, err error) {
 	query, err := readOnlyMode(place.path, alone)
 	if err != nil {
-		return nil, fmt.Errorf("open catalog %s: %w", place.path, err)
+		return nil, false, fmt.Errorf("open catalog %s: %w", place.path, err)
 	}
-	if query != "immutable=1" {
+	if query != frozenMode {
 		steadySharedMemory(place.path)
 	}
-	newest := newestHistory(path) // before the catalog, which may be ahead of it
+	newest := newestHistory(store) // before the catalog, which may be ahead of it
 	uri := url.URL{Scheme: "file", Path: place.path, RawQuery: query}
-	conn, err := sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
+	conn, err = sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
-		return nil, catalogError("open "+place.path, err)
+		return nil, false, catalogError("open "+place.path, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
 	if _, err := showAsNewest(conn); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("catalog %s %w", place.path, damaged(err))
+		return nil, false, fmt.Errorf("catalog %s %w", place.path, damaged(err))
 	}
 	if err := place.check(conn, newest); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
+		return nil, false, fmt.Errorf("catalog %s: %w", place.path, err)
 	}
-	return conn, nil
+	return conn, query == frozenMode, nil
 }
+
+const frozenMode = "immutable=1"
 
 // readOnlyMode is how SQLite is to open a catalog that is only read. Beside a WAL it wants to make shared memory; where that
 // cannot be, the file alone is read, which is right only when there is no WAL.
@@ -86,7 +94,7 @@ func readOnlyMode(catalog string, alone func(catalog string) bool) (string, erro
 	wal, err := os.Stat(catalog + "-wal")
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && wal.Size() == 0:
-		return "immutable=1", nil
+		return frozenMode, nil
 	case err != nil:
 		return "", err
 	}

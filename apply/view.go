@@ -44,9 +44,13 @@ type View struct {
 
 	patched bool // files of the mirror may be patched in place
 
+	catalog catalogPlace
+
 	mu     sync.Mutex // guards what follows
 	conn   *sqlite.Conn
 	guard  faultGuard // of conn
+	frozen *frozen    // set where the catalog cannot be followed
+	opened int64      // how often it was opened
 	seen   epoch
 	format int64 // of the catalog
 }
@@ -69,16 +73,19 @@ func RestorePoints(path, catalog string) (points []RestorePoint, err error) {
 // OpenView opens the restore point of a finished run in the store at path. catalog is the path of the catalog when it does
 // not lie in the store, else "". Nothing is written; a store on read-only media will do.
 func OpenView(path, catalog string, run int64) (*View, error) {
-	conn, err := openCatalogReadOnly(path, catalog, nil)
+	place, err := findCatalog(path, catalog)
 	if err != nil {
 		return nil, err
 	}
 	root, err := beneath.Open(path)
 	if err != nil {
-		conn.Close()
 		return nil, err
 	}
-	v := &View{run: run, path: path, root: root, conn: conn}
+	v := &View{run: run, path: path, root: root, catalog: place}
+	if err := v.openCatalog(); err != nil {
+		root.Close()
+		return nil, err
+	}
 	v.patched, err = patchesInPlace(root)
 	if err == nil {
 		err = v.begin()
@@ -139,7 +146,7 @@ func (v *View) checkRun() error {
 
 // epoch is a state of the catalog. It never comes back.
 type epoch struct {
-	version int64 // SQLite's data_version: another number after each commit of others
+	version int64 // another number after each commit of others
 	run     int64 // the newest run
 	state   string
 }
@@ -165,8 +172,11 @@ func (v *View) known() (epoch, error) {
 func (v *View) epoch() (epoch, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	now := epoch{}
-	err := v.rows(`PRAGMA data_version`, func(row *sqlite.Stmt) error { now.version = row.ColumnInt64(0); return nil })
+	if err := v.thaw(); err != nil {
+		return v.seen, err
+	}
+	now := epoch{version: v.opened << 32}
+	err := v.rows(`PRAGMA data_version`, func(row *sqlite.Stmt) error { now.version |= row.ColumnInt64(0); return nil })
 	if err != nil || now.version == v.seen.version && v.seen.state != "" {
 		return v.seen, catalogError("read", err)
 	}
