@@ -244,7 +244,13 @@ func (p *past) serve(dir string) (*server, error) {
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		return nil, fmt.Errorf("mount of r1: %w", errors.Join(err, cmd.Wait()))
 	}
-	return &server{cmd, func() error { return errors.Join(command(p.binary, "umount", dir), cmd.Wait()) }}, nil
+	return &server{cmd, func() error {
+		err := command(p.binary, "umount", dir)
+		if err != nil { // somebody else looks into it
+			err = errors.Join(err, cmd.Process.Kill(), command("umount", "-l", dir))
+		}
+		return errors.Join(err, cmd.Wait())
+	}}, nil
 }
 
 // peak is the memory that a mount has taken at most, in bytes.
