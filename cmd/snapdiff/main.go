@@ -4,6 +4,9 @@ package main
 import (
 	"os"
 	"runtime/debug"
+	"strings"
+
+	"snapdiff/snapshot"
 )
 
 // memoryLimit is where Go begins to tidy up more often: a run with a million changes needs some 600 MB and would otherwise
@@ -11,6 +14,12 @@ import (
 const memoryLimit = 700 << 20
 
 func main() {
+	environment := snapshot.Environ() // for libraries that call programs with ours
+	os.Clearenv()
+	for _, v := range environment {
+		name, value, _ := strings.Cut(v, "=")
+		os.Setenv(name, value)
+	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}

@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot"
 )
 
 // ErrNoTool says that a program which LVM sources need is not installed.
@@ -47,7 +48,7 @@ func ask(ctx context.Context, name string, args ...string) ([]byte, error) {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	// Messages and figures in the form that is parsed here; and our own descriptors are no leak, they close on exec.
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1")
+	cmd.Env = snapshot.Environ("LVM_SUPPRESS_FD_WARNINGS=1")
 	// A Ctrl-C at the terminal is for us: a command of LVM's that dies halfway leaves a volume suspended.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Run(); err != nil {

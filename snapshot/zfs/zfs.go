@@ -16,6 +16,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot"
 )
 
 // Magic is f_type of statfs(2) of a mounted dataset (ZFS_SUPER_MAGIC).
@@ -81,7 +83,7 @@ func program(ctx context.Context, args ...string) ([][]string, error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Env = snapshot.Environ()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

@@ -115,6 +115,9 @@ type fileJob struct {
 
 // Load reads and checks the configuration at path.
 func Load(path string) (*Config, error) {
+	if err := checkOwner(path); err != nil {
+		return nil, err
+	}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &Error{Path: path, Text: "there is no such file",

@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"time"
+
+	"snapdiff/snapshot"
 )
 
 // hookGrace is how long a hook that is to stop may take for that, from SIGTERM to SIGKILL.
@@ -24,7 +25,7 @@ func (r *runner) hook(ctx context.Context, name string, argv []string, env ...st
 	ctx, cancel := context.WithTimeout(ctx, r.job.Hooks.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "SNAPDIFF_HOOK="+name, "SNAPDIFF_JOB="+r.job.Name, "SNAPDIFF_SOURCE="+r.job.Source, "SNAPDIFF_STORE="+r.job.Store)
+	cmd.Env = snapshot.Environ("SNAPDIFF_HOOK="+name, "SNAPDIFF_JOB="+r.job.Name, "SNAPDIFF_SOURCE="+r.job.Source, "SNAPDIFF_STORE="+r.job.Store)
 	cmd.Env = append(cmd.Env, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

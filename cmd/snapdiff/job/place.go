@@ -129,8 +129,16 @@ func checkOwner(store string) error {
 		return hint.With(fmt.Errorf("the store %s is no directory", store), "correct store in the configuration")
 	case int(st.Uid) != os.Geteuid():
 		return hint.With(fmt.Errorf("the store %s is not ours: it belongs to user %d, who could change it", store, st.Uid), "chown root: %s", store)
+	case st.Mode&0o022 != 0 && !empty(store):
+		return hint.With(fmt.Errorf("the store %s can be written by others (mode %04o), who could change it", store, st.Mode&0o7777), "look at what they did (snapdiff verify), then chmod 0700 %s", store)
 	}
 	return nil
+}
+
+// empty tells a directory with nothing in it: init closes it to others.
+func empty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }
 
 // checkWritable refuses a store on a disk that is mounted read-only.
