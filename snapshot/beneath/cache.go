@@ -150,7 +150,7 @@ func (r *Root) Forget(path string) {
 	if h := r.dirs[path]; h != nil {
 		r.drop(h)
 	}
-	if path != "" && r.below[path] == 0 {
+	if path != "" && r.below[path] == 0 && strings.Count(path, "/") < deepest {
 		return // as for every file: no need to look through the whole cache
 	}
 	for _, h := range r.dirs {
@@ -173,17 +173,21 @@ func (r *Root) drop(h *Handle) {
 	h.Release()
 }
 
-// count adds n to the number of cached directories at or below path and each of its ancestors.
+// deepest is how many elements a path may have for which it is counted what is below it. (To count for all ancestors of a path of 10,000
+// elements takes seconds.)
+const deepest = 64
+
+// count adds n to the number of cached directories at or below path and each of its ancestors, down to deepest.
 func (r *Root) count(path string, n int) {
-	for {
-		if r.below[path] += n; r.below[path] == 0 {
-			delete(r.below, path)
+	for end, depth := 0, 0; end < len(path) && depth < deepest; end, depth = end+1, depth+1 {
+		if i := strings.IndexByte(path[end:], '/'); i >= 0 {
+			end += i
+		} else {
+			end = len(path)
 		}
-		i := strings.LastIndexByte(path, '/')
-		if i < 0 {
-			return
+		if r.below[path[:end]] += n; r.below[path[:end]] == 0 {
+			delete(r.below, path[:end])
 		}
-		path = path[:i]
 	}
 }
 
