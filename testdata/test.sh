@@ -30,6 +30,7 @@ say "gofmt, vet, build without cgo"
 unformatted=$(gofmt -l $(git ls-files '*.go'))
 [ -z "$unformatted" ] || die "gofmt would change:" "$unformatted"
 CGO_ENABLED=0 go build ./...
+CGO_ENABLED=0 GOARCH=arm64 go build -o /dev/null ./cmd/snapdiff # packages are made for both
 extra="./testdata/skipcheck" # `./...` leaves folders named testdata out
 go vet ./... $extra
 go build -o "$work/skipcheck" $extra

@@ -38,10 +38,14 @@ func bonusFields(b []byte) (f fields) {
 	}
 	u64 := func(at int) uint64 { return order.Uint64(b[head+at:]) }
 	st := unix.Stat_t{
-		Mode: uint32(u64(mode)), Uid: uint32(u64(uid)), Gid: uint32(u64(gid)), Size: int64(u64(size)), Nlink: u64(links),
+		Mode: uint32(u64(mode)), Uid: uint32(u64(uid)), Gid: uint32(u64(gid)), Size: int64(u64(size)),
 		Mtim: unix.Timespec{Sec: int64(u64(mtime)), Nsec: int64(u64(mtime + 8))},
 		Ctim: unix.Timespec{Sec: int64(u64(ctime)), Nsec: int64(u64(ctime + 8))},
 	}
+	setCount(&st.Nlink, u64(links))
 	generation := max(u64(gen)&0xffffffff, 1) // as in file handles
 	return fields{sig: diff.Signature(&st, generation), size: u64(size), ctim: st.Ctim.Sec}
 }
+
+// setCount sets the number of links of a stat: 64 bits on amd64, 32 on arm64.
+func setCount[T uint32 | uint64](to *T, n uint64) { *to = T(n) }
