@@ -99,10 +99,30 @@ func unmount(t testing.TB, dir string) {
 	if err == nil {
 		return
 	}
-	t.Errorf("unmounting %s: %v (something was left open below it)", dir, err)
+	t.Errorf("unmounting %s: %v (something was left open below it: %s)", dir, err, openBelow(dir))
 	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 		t.Errorf("detaching %s: %v", dir, err)
 	}
+}
+
+// openBelow lists what this process and the mounts have below a directory.
+func openBelow(dir string) string {
+	var all []string
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range append(fds, "/proc/self/cwd") {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, dir) {
+			all = append(all, filepath.Base(fd)+" -> "+to)
+		}
+	}
+	for _, file := range []string{"/proc/self/mounts", "/proc/self/maps"} {
+		text, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, dir+"/") {
+				all = append(all, filepath.Base(file)+": "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // removeLostAndFound leaves nothing in a new filesystem.
