@@ -53,7 +53,7 @@ type All struct {
 // MountAll shows every restore point at the directory dir, which must exist: one directory each, a link "latest" and a
 // README. It returns when the mount can be used.
 func MountAll(src Source, dir string, opts Options) (*All, error) {
-	root := &allNode{src: src, points: map[int64]*point{}, forget: newForgetter()}
+	root := &allNode{src: src, points: map[int64]*point{}, forget: newForgetter(), opened: newHandles()}
 	if _, err := root.names(); err != nil {
 		return nil, err
 	}
@@ -69,6 +69,7 @@ func MountAll(src Source, dir string, opts Options) (*All, error) {
 // Wait returns when it has been unmounted.
 func (a *All) Wait() error {
 	a.Server.Wait()
+	a.root.opened.closeAll()
 	close(a.stop)
 	return a.root.closeIdle(time.Now())
 }
@@ -92,6 +93,7 @@ type allNode struct {
 	gofs.Inode
 	src    Source
 	forget *forgetter
+	opened *handles
 
 	mu     sync.Mutex
 	points map[int64]*point // those that were looked at
@@ -196,7 +198,7 @@ func (n *allNode) lookupPoint(ctx context.Context, p *point, out *fuse.EntryOut)
 		return nil, errno(err)
 	}
 	p.setAttr(&out.Attr, attr)
-	return n.NewInode(ctx, &node{point: p, file: top, forget: n.forget}, gofs.StableAttr{Ino: out.Ino, Mode: unix.S_IFDIR}), 0
+	return n.NewInode(ctx, &node{point: p, file: top, forget: n.forget, opened: n.opened}, gofs.StableAttr{Ino: out.Ino, Mode: unix.S_IFDIR}), 0
 }
 
 // OpendirHandle lists the dates.

@@ -36,11 +36,12 @@ func Mount(view *apply.View, dir string, opts Options) (*fuse.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	root := &node{point: &point{run: view.Run(), view: view}, file: top, forget: newForgetter()}
+	root := &node{point: &point{run: view.Run(), view: view}, file: top, forget: newForgetter(), opened: newHandles()}
 	server, err := mount(root, dir, fmt.Sprintf("r%d", view.Run()), gofs.StableAttr{Ino: attr.Ino, Mode: unix.S_IFDIR}, opts)
 	if err != nil {
 		return nil, fmt.Errorf("mount r%d at %s: %w", view.Run(), dir, err)
 	}
+	go func() { server.Wait(); root.opened.closeAll() }()
 	return server, nil
 }
 

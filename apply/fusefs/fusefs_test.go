@@ -154,7 +154,7 @@ func TestMountForgets(t *testing.T) {
 	view, err := apply.OpenView(store, "", 1)
 	check(t, err)
 	defer view.Close()
-	top := &node{point: &point{run: 1, view: view}, file: view.Root(), forget: newForgetter()}
+	top := &node{point: &point{run: 1, view: view}, file: view.Root(), forget: newForgetter(), opened: newHandles()}
 	dir := t.TempDir()
 	server, err := mount(top, dir, "r1", gofs.StableAttr{Ino: 1, Mode: unix.S_IFDIR}, Options{})
 	check(t, err)

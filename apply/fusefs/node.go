@@ -21,6 +21,7 @@ type node struct {
 	point  *point
 	file   apply.ViewFile
 	forget *forgetter
+	opened *handles
 	known  atomic.Pointer[[]beneath.Xattr] // see xattrs
 
 	opening sync.Mutex
@@ -59,7 +60,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 // child makes the inode of a file that was found in this directory.
 func (n *node) child(ctx context.Context, f apply.ViewFile, attr apply.ViewAttr, out *fuse.EntryOut) *gofs.Inode {
 	n.point.setAttr(&out.Attr, attr)
-	child := n.NewInode(ctx, &node{point: n.point, file: f, forget: n.forget}, gofs.StableAttr{Ino: out.Ino, Mode: attr.Type()})
+	child := n.NewInode(ctx, &node{point: n.point, file: f, forget: n.forget, opened: n.opened}, gofs.StableAttr{Ino: out.Ino, Mode: attr.Type()})
 	n.forget.add(child)
 	return child
 }
@@ -163,11 +164,13 @@ func (n *node) Open(context.Context, uint32) (gofs.FileHandle, uint32, syscall.E
 		done()
 		return nil, 0, errno(err)
 	}
+	h := &handle{node: n, file: file, done: done}
 	if _, fixed := file.Fixed(); !fixed {
 		n.asked++
-		return &handle{node: n, file: file, asked: true, done: done}, fuse.FOPEN_KEEP_CACHE, 0
+		h.asked = true
 	}
-	return &handle{node: n, file: file, done: done}, fuse.FOPEN_KEEP_CACHE, 0
+	n.opened.add(h)
+	return h, fuse.FOPEN_KEEP_CACHE, 0
 }
 
 // handle is an open file. It says nothing of attributes: those of the file in the store may be of another date.
@@ -213,11 +216,18 @@ func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, sy
 
 // Release closes the file.
 func (h *handle) Release(context.Context) syscall.Errno {
+	if !h.node.opened.remove(h) {
+		return 0
+	}
+	return errno(h.close())
+}
+
+func (h *handle) close() error {
 	if h.asked {
 		h.node.opening.Lock()
 		h.node.asked--
 		h.node.opening.Unlock()
 	}
 	h.done()
-	return errno(h.file.Close())
+	return h.file.Close()
 }
