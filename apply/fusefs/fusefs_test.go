@@ -202,7 +202,7 @@ func TestOpenWhileARunReplacesIt(t *testing.T) {
 	store := filepath.Join(applytest.Mount(t, applytest.Ext4), "store")
 	check(t, os.Mkdir(store, 0o700))
 	conn := handMadeAt(t, store)
-	shell(t, store, "head -c 9000000 /dev/urandom > tree/large; mkdir history/r2")
+	shell(t, store, "head -c 9000000 /dev/urandom > tree/large")
 	want, err := os.ReadFile(filepath.Join(store, "tree/large"))
 	check(t, err)
 	view, err := apply.OpenView(store, "", 1)
@@ -227,7 +227,7 @@ func TestOpenWhileARunReplacesIt(t *testing.T) {
 		}
 	}
 	look("before")
-	shell(t, store, "mv tree/large history/r2/20; echo other > tree/large")
+	shell(t, store, "mkdir history/r2; mv tree/large history/r2/20; echo other > tree/large")
 	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs VALUES (2, 'done', 2000); INSERT INTO nodes VALUES (20,20,0,0,NULL,32768,1);
 		INSERT INTO names VALUES (1,CAST('large' AS BLOB),20); INSERT INTO versions VALUES (20,2,33188,0,0,0,9000000,1,1,1,NULL,1);`, nil))
 	look("after")
