@@ -20,7 +20,8 @@ func TestLargeFiles(t *testing.T) {
 		size    = 32 << 20
 		changes = 50
 		block   = 4096
-		// What a source tells of a change: records of ZFS, blocks of a thin pool. Read on both sides to find out, and once more to copy.
+		// What a source tells of a change: records of ZFS, blocks of a thin pool. Read on both sides to find out, and once more to copy. Of ZFS
+		// it is in the stream too, which counts as written once more where it goes through a pipe.
 		told = 128 << 10
 	)
 	for _, d := range drivers {
@@ -40,7 +41,7 @@ func TestLargeFiles(t *testing.T) {
 				after := ownIO(t)
 				read, wrote, grew := after[0]-before[0], after[1]-before[1], b.used()-used
 				t.Logf("%d KiB changed: read %d KiB, wrote %d KiB, the store grew by %d KiB", changes*block>>10, read>>10, wrote>>10, grew>>10)
-				if read > 4*changes*told || wrote > 2*changes*told || grew > 2*changes*told {
+				if read > 4*changes*told || wrote > 3*changes*told || grew > 2*changes*told {
 					t.Error("that is too much")
 				}
 				saved := int64(0)
