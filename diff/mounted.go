@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -15,24 +16,24 @@ type Generation func(path string, st *unix.Stat_t) (uint64, error)
 
 // Mounted is a Tree of a mounted snapshot that goes by paths: it makes them of the names that it is told (see Linked, which
 // gives it Names too). What does not fit together (a name that means another inode, a link count that is not the number of names)
-// is ErrNotNative: the names are wrong then, and only a full comparison helps.
+// is ErrNotNative: the names are wrong then, and only a full comparison helps. Unlike other trees it may be used by several goroutines
+// at once, as far as its names and generations may.
 type Mounted struct {
 	root  *beneath.Root
 	gen   Generation
 	names func(num uint64) ([]Ref, error)
 	top   uint64
-	dirs  map[uint64]string // paths of directories that were found to be there
-	under map[uint64]bool   // directories whose paths are being made
 
+	mu     sync.Mutex        // for the maps; not held while the snapshot is asked
+	dirs   map[uint64]string // paths of directories that were found to be there
 	recent map[uint64]*found // most inodes are asked about several times
 }
 
 // found is an inode that was looked up by its path.
 type found struct {
-	path   string
-	st     unix.Stat_t
-	gen    uint64
-	hasGen bool
+	path string
+	st   unix.Stat_t
+	gen  func() (uint64, error)
 }
 
 const mostRecent = 50_000 // some 20 MB
@@ -43,7 +44,7 @@ func NewMounted(root *beneath.Root, gen Generation) (*Mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, under: map[uint64]bool{}, recent: map[uint64]*found{}}, nil
+	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, recent: map[uint64]*found{}}, nil
 }
 
 // SetTop says what number the top directory has in the snapshot's own structures, where stat shows another one.
@@ -58,25 +59,42 @@ func (m *Mounted) Root() uint64 { return m.top }
 // Names implements Tree.
 func (m *Mounted) Names(num uint64) ([]Ref, error) { return m.names(num) }
 
-// dir gives a directory's path, which it has made sure of. Names that are half known may lead round in circles.
-func (m *Mounted) dir(num uint64) (string, error) {
-	if p, ok := m.dirs[num]; ok {
-		return p, nil
+// way is the directories whose paths are being made, from the one that was asked for upwards. Names that are half known may lead
+// round in circles.
+type way struct {
+	num  uint64
+	from *way
+}
+
+func (w *way) has(num uint64) bool {
+	for ; w != nil; w = w.from {
+		if w.num == num {
+			return true
+		}
+	}
+	return false
+}
+
+// dir gives a directory's path, which it has made sure of.
+func (m *Mounted) dir(num uint64, from *way) (string, error) {
+	m.mu.Lock()
+	path, ok := m.dirs[num]
+	m.mu.Unlock()
+	if ok {
+		return path, nil
 	}
 	refs, err := m.names(num)
 	if err != nil {
 		return "", err
 	}
-	if len(refs) != 1 || m.under[num] {
+	if len(refs) != 1 || from.has(num) {
 		return "", fmt.Errorf("directory %d has %d names: %w", num, len(refs), ErrElsewhere)
 	}
-	m.under[num] = true
-	defer delete(m.under, num)
-	parent, err := m.dir(refs[0].Parent)
+	parent, err := m.dir(refs[0].Parent, &way{num, from})
 	if err != nil {
 		return "", err
 	}
-	path := join(parent, refs[0].Name)
+	path = join(parent, refs[0].Name)
 	st, err := m.root.Lstat(path)
 	if err != nil && !gone(err) {
 		return "", err
@@ -84,7 +102,9 @@ func (m *Mounted) dir(num uint64) (string, error) {
 	if err != nil || st.Ino != num || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return "", fmt.Errorf("directory %d, %q: %w", num, path, ErrElsewhere)
 	}
+	m.mu.Lock()
 	m.dirs[num] = path
+	m.mu.Unlock()
 	return path, nil
 }
 
@@ -99,17 +119,23 @@ func (m *Mounted) Path(num uint64) (path string, st unix.Stat_t, ok bool, err er
 
 // find is Path with memory; nil: there is none, or an error.
 func (m *Mounted) find(num uint64) (*found, error) {
-	if f := m.recent[num]; f != nil {
+	m.mu.Lock()
+	f := m.recent[num]
+	m.mu.Unlock()
+	if f != nil {
 		return f, nil
 	}
 	path, st, ok, err := m.lookUp(num)
 	if !ok {
 		return nil, err
 	}
+	f = &found{path: path, st: st}
+	f.gen = sync.OnceValues(func() (uint64, error) { return m.gen(f.path, &f.st) })
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if len(m.recent) >= mostRecent {
 		clear(m.recent)
 	}
-	f := &found{path: path, st: st}
 	m.recent[num] = f
 	return f, nil
 }
@@ -120,7 +146,7 @@ func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err 
 		if refs, err = m.names(num); err != nil || len(refs) == 0 {
 			return "", st, false, err
 		}
-		parent, err := m.dir(refs[0].Parent)
+		parent, err := m.dir(refs[0].Parent, nil)
 		if errors.Is(err, ErrElsewhere) {
 			err = fmt.Errorf("%w: %w", err, ErrNotNative)
 		}
@@ -149,18 +175,13 @@ func (m *Mounted) Inode(num uint64) (Info, bool, error) {
 	if f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		names = int(f.st.Nlink)
 	}
-	if !f.hasGen {
-		if f.gen, err = m.gen(f.path, &f.st); err != nil {
-			return Info{}, false, err
-		}
-		f.hasGen = true
-	}
-	return Info{attrOf(&f.st, names), f.gen}, true, nil
+	gen, err := f.gen()
+	return Info{attrOf(&f.st, names), gen}, err == nil, err
 }
 
 // Entries implements Tree.
 func (m *Mounted) Entries(num uint64, yield func(Entry) error) error {
-	path, err := m.dir(num)
+	path, err := m.dir(num, nil)
 	if err != nil {
 		return err
 	}

@@ -258,4 +258,14 @@ func TestWithoutRoot(t *testing.T) {
 			t.Errorf("%s: status %d (%v), want %q:\n%s", command, code, err, words, out)
 		}
 	}
+	for _, command := range []string{"run", "check"} { // as root of a container
+		cmd := exec.Command(program, "--config", b.config, command)
+		cmd.Env = append(os.Environ(), asProgram+"=1")
+		self := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: self, GidMappings: self}
+		out, err := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(string(out), "on the machine itself") {
+			t.Errorf("%s as root of a container: status %d (%v):\n%s", command, code, err, out)
+		}
+	}
 }

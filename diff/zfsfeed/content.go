@@ -8,9 +8,15 @@ import (
 	"snapdiff/diff"
 )
 
-// content is a diff.Content. What was written is believed when the time moved too. Otherwise, and for what was only freed,
+// contents compares contents for one goroutine.
+type contents struct {
+	*feed
+	buf diff.Buffers
+}
+
+// compare is a diff.Content. What was written is believed when the time moved too. Otherwise, and for what was only freed,
 // both snapshots are asked: what was rewritten with the same bytes is no change, and neither is a hole that was one before.
-func (f *feed) content(num uint64, b, n diff.Info, basePath, nextPath string) ([]diff.Range, bool, error) {
+func (f *contents) compare(num uint64, b, n diff.Info, basePath, nextPath string) ([]diff.Range, bool, error) {
 	ranges, written := f.ranges(num, b.Size, n.Size)
 	if b.Size != n.Size {
 		return ranges, true, nil
@@ -26,7 +32,7 @@ func (f *feed) content(num uint64, b, n diff.Info, basePath, nextPath string) ([
 }
 
 // same tells whether both files have the same bytes and the same holes in the ranges.
-func (f *feed) same(basePath, nextPath string, ranges []diff.Range) (bool, error) {
+func (f *contents) same(basePath, nextPath string, ranges []diff.Range) (bool, error) {
 	file, err := diff.OpenTwins(f.baseRoot, f.nextRoot, basePath, nextPath)
 	if err != nil {
 		return false, err

@@ -55,7 +55,7 @@ func (s *source) snapshot() snap {
 	s.Helper()
 	s.n++
 	const tag = "test"
-	mark, err := zfs.Take(s.Context(), s.dataset, zfs.Prefix+strconv.Itoa(s.n), tag)
+	mark, _, err := zfs.Take(s.Context(), s.dataset, zfs.Prefix+strconv.Itoa(s.n), tag)
 	must(s, err)
 	root, release, err := zfs.Mount(mark.Path)
 	must(s, err)
@@ -138,7 +138,8 @@ func (s *source) diffBy(base, next snap, links diff.LinkIndex) *diff.ChangeSet {
 	must(s, err)
 	to, err := strconv.ParseUint(next.ID, 10, 64)
 	must(s, err)
-	sent := zfs.Send(s.Context(), base.Path, next.Path)
+	sent, err := zfs.Send(s.Context(), base.Path, next.Path)
+	must(s, err)
 	defer sent.Close()
 	snaps := Snapshots{Base: base.root, Next: next.root, BaseGUID: from, NextGUID: to, Settled: base.Taken.Add(-2 * time.Second)}
 	set, err := Diff(s.Context(), snaps, sent, links, diff.Options{})
@@ -289,9 +290,10 @@ func TestSignatures(t *testing.T) {
 		a.Create("x", 1, 1), a.SetXattr("x", "user.x", strings.Repeat("x", 5000)), a.ACL("f", 7, 5))
 	next := s.snapshot()
 	o := &objects{data: map[uint64]*extents{}}
-	sent := zfs.Send(t.Context(), base.Path, next.Path)
+	sent, err := zfs.Send(t.Context(), base.Path, next.Path)
+	must(t, err)
 	defer sent.Close()
-	_, err := readStream(sent, o.note)
+	_, err = readStream(sent, o.note)
 	must(t, err)
 	x := signed{walk(t, next.root), t, next.root}
 	seen := 0

@@ -7,7 +7,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
@@ -41,25 +45,31 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 	if err := f.trees(ctx, links); err != nil {
 		return nil, fmt.Errorf("finding names: %w", err)
 	}
-	nums, err := f.candidates(ctx)
+	list, err := f.candidates(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking at objects: %w", err)
 	}
-	set, err := diff.Compare(ctx, f.base, f.next, f.content, nums, opts)
+	readers := make([]diff.Reader, workers())
+	for i := range readers {
+		readers[i] = diff.Reader{Base: f.base, Next: f.next, Content: (&contents{feed: f}).compare}
+	}
+	set, err := diff.CompareWith(ctx, readers, list, opts)
 	if err != nil {
 		return nil, fmt.Errorf("comparing two ZFS snapshots: %w", err)
 	}
 	return set, nil
 }
 
-// feed compares two snapshots by what a stream told.
+// workers are how many look at objects at once: cold, they wait for the disk most of the time.
+func workers() int { return min(max(4, 2*runtime.NumCPU()), 16) }
+
+// feed compares two snapshots by what a stream told. Once its trees are made it is for several goroutines.
 type feed struct {
 	*objects
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
 	signed             diff.SignatureIndex // nil: there is none
 	settled            int64
-	buf                diff.Buffers
 }
 
 // trees makes both trees. Directories that were written to are read; one that was not holds what it held (each change of a ZAP, as
@@ -83,28 +93,49 @@ func (f *feed) trees(ctx context.Context, links diff.LinkIndex) error {
 	return err
 }
 
-// candidates are the objects that are new or differ. What has an OBJECT record only is looked at in both snapshots.
-func (f *feed) candidates(ctx context.Context) (nums []uint64, err error) {
-	for _, c := range f.all {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		same := false
-		if !f.wrote(c.num) {
-			if same, err = f.unchanged(c); err != nil {
-				return nil, err
-			}
-		}
-		if !same {
-			nums = append(nums, c.num)
-		}
-	}
+// candidates are the objects that are new or differ.
+func (f *feed) candidates(ctx context.Context) ([]diff.Candidate, error) {
+	all := f.all
 	for num := range f.data {
-		if _, ok := f.find(num); !ok { // an object of ZFS's own, or one whose records came in another order
-			nums = append(nums, num)
+		if c, ok := f.find(num); !ok { // an object of ZFS's own, or one whose records came in another order
+			all = append(all[:len(all):len(all)], c)
 		}
 	}
-	return nums, nil
+	list := make([]diff.Candidate, len(all))
+	const piece = 32
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers())
+	for from := 0; from < len(all); from += piece {
+		group.Go(func() error {
+			for i := from; i < min(from+piece, len(all)); i++ {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				var err error
+				if list[i], err = f.candidate(all[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	return slices.DeleteFunc(list, func(k diff.Candidate) bool { return k.Type == 0 }), err
+}
+
+// candidate looks at one object; zero if it has no name in next, or is as it was. What has an OBJECT record only is looked at in
+// both snapshots.
+func (f *feed) candidate(c candidate) (k diff.Candidate, err error) {
+	n, ok, err := f.next.Inode(c.num)
+	if err != nil || !ok {
+		return k, err
+	}
+	if !f.wrote(c.num) {
+		if same, err := f.unchanged(c, n); same || err != nil {
+			return k, err
+		}
+	}
+	return diff.Candidate{Num: c.num, Gen: n.Gen, Type: n.Type()}, nil
 }
 
 // asKnown tells that an object has the signature that the base's inode of its number had, and no range that may differ.
@@ -119,13 +150,9 @@ func (f *feed) asKnown(c candidate) (bool, error) {
 	return sig == c.sig, err
 }
 
-// unchanged tells that an object is the same inode with the same metadata in both, or has no name in next. What was written to
-// it is not asked here.
-func (f *feed) unchanged(c candidate) (bool, error) {
-	n, ok, err := f.next.Inode(c.num)
-	if err != nil || !ok {
-		return true, err
-	}
+// unchanged tells that an object, which n is in next, is the same inode with the same metadata in base. What was written to it is
+// not asked here.
+func (f *feed) unchanged(c candidate, n diff.Info) (bool, error) {
 	b, ok, err := f.base.Inode(c.num)
 	if err != nil || !ok || b != n {
 		return false, err

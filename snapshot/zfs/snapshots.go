@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,29 +24,43 @@ type Held struct {
 	Holds int    // of anybody
 }
 
-// Take takes a snapshot of the dataset and holds it, so that nobody's clean-up destroys it. name must begin with Prefix. Its time is
-// when it was asked for: all that is in it and not in a later one changed after that, or in the same tick of the clock.
-func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, error) {
+// Take takes a snapshot of the dataset and holds it, so that nobody's clean-up destroys it. It gives its mark and, since all
+// are asked for together, those of all snapshots that the dataset has now, oldest first. name must begin with Prefix. The time of the mark is when
+// it was asked for: all that is in it and not in a later one changed after that, or in the same tick of the clock.
+//
+// go-zfs would look at the new snapshot by one more call of the zfs program, which is what takes the time of a small run.
+func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, []Held, error) {
 	if !strings.HasPrefix(name, Prefix) {
-		return snapshot.Mark{}, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
+		return snapshot.Mark{}, nil, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
 	}
-	if err := errors.Join(ready(), ctx.Err(), d.flush()); err != nil {
-		return snapshot.Mark{}, err
+	if err := errors.Join(ctx.Err(), checkPool(d.Name)); err != nil {
+		return snapshot.Mark{}, nil, err
+	}
+	if err := d.flush(); err != nil {
+		return snapshot.Mark{}, nil, err
 	}
 	asked := time.Now()
-	if _, err := (&gozfs.Dataset{Name: d.Name, Type: gozfs.DatasetFilesystem}).Snapshot(name, false); err != nil {
-		return snapshot.Mark{}, fmt.Errorf("take a snapshot of %s: %w", d.Name, libraryError(err))
+	full := d.Name + "@" + name
+	if _, err := run(ctx, "snapshot", full); err != nil {
+		return snapshot.Mark{}, nil, fmt.Errorf("take a snapshot of %s: %w", d.Name, err)
 	}
-	err := Hold(ctx, d.Name+"@"+name, tag)
-	var mark snapshot.Mark
-	if err == nil {
-		mark, err = MarkOf(ctx, d, name)
+	all, err := holdAndList(ctx, d, full, tag)
+	i := slices.IndexFunc(all, func(h Held) bool { return h.Name == name })
+	if err == nil && i < 0 {
+		err = fmt.Errorf("snapshot %s is not there after it was taken", full)
 	}
 	if err != nil {
-		return snapshot.Mark{}, errors.Join(err, Destroy(context.WithoutCancel(ctx), d.Name+"@"+name, tag))
+		return snapshot.Mark{}, nil, errors.Join(err, Destroy(context.WithoutCancel(ctx), full, tag))
 	}
-	mark.Taken = asked
-	return mark, nil
+	all[i].Taken = asked
+	return all[i].Mark, all, nil
+}
+
+func holdAndList(ctx context.Context, d Dataset, full, tag string) ([]Held, error) {
+	if err := Hold(ctx, full, tag); err != nil {
+		return nil, err
+	}
+	return List(ctx, d)
 }
 
 // MarkOf describes the snapshot of the dataset that has this name; ErrNoDataset when there is none.
@@ -88,28 +102,6 @@ func list(ctx context.Context, d Dataset, args ...string) ([]Held, error) {
 		}})
 	}
 	return all, nil
-}
-
-// Find gives the present full name of a snapshot of the dataset that the catalog remembers: the one with its GUID.
-// snapshot.ErrGone says that the dataset has it no more.
-func Find(ctx context.Context, d Dataset, mark snapshot.Mark) (string, error) {
-	if _, name, ok := strings.Cut(mark.Path, "@"); ok {
-		if m, err := MarkOf(ctx, d, name); err == nil && m.ID == mark.ID {
-			return m.Path, nil
-		} else if err != nil && !errors.Is(err, ErrNoDataset) {
-			return "", err
-		}
-	}
-	all, err := List(ctx, d)
-	if err != nil {
-		return "", err
-	}
-	for _, s := range all {
-		if s.ID == mark.ID {
-			return s.Path, nil
-		}
-	}
-	return "", fmt.Errorf("snapshot %s (%s): %w", mark.ID, mark.Path, snapshot.ErrGone)
 }
 
 // Hold holds the snapshot of this full name. One that has the tag already stays as it is.
@@ -156,26 +148,6 @@ func Destroy(ctx context.Context, name, tag string) error {
 		return fmt.Errorf("destroy snapshot %s: %w", name, libraryError(err))
 	}
 	return nil
-}
-
-// Send gives the incremental send stream from one snapshot to a later one of the same dataset, by their full names. Closing it
-// ends the sending. What goes wrong with it comes out of Read.
-func Send(ctx context.Context, base, next string) io.ReadCloser {
-	r, w := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })
-	go func() {
-		defer stop()
-		err := ready()
-		if err == nil {
-			from := &gozfs.Dataset{Name: base, Type: gozfs.DatasetSnapshot}
-			err = (&gozfs.Dataset{Name: next, Type: gozfs.DatasetSnapshot}).IncrementalSend(from, w)
-		}
-		if err != nil {
-			err = fmt.Errorf("send the changes from %s to %s: %w", base, next, libraryError(err))
-		}
-		w.CloseWithError(err)
-	}()
-	return r
 }
 
 // libraryError makes an error of go-zfs one of ours: it has the words of zfs in a field.

@@ -13,23 +13,17 @@ type Trouble struct {
 	Maybe      bool
 }
 
-// Troubles looks for what keeps snapshots of the dataset from being taken: a pool that is read-only or suspended, a limit that is
-// reached.
+// Troubles looks for what keeps snapshots of the dataset from being taken: a pool that is read-only, a limit that is reached. (Of a
+// suspended pool Lookup gives no dataset.)
 func (d Dataset) Troubles(ctx context.Context) (found []Trouble, err error) {
 	pool, _, _ := strings.Cut(d.Name, "/")
-	lines, err := program(ctx, "zpool", "get", "-H", "-p", "-o", "property,value", "readonly,health", pool)
+	lines, err := program(ctx, "zpool", "get", "-H", "-o", "value", "readonly", pool)
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range lines {
-		switch strings.Join(f, " ") {
-		case "readonly on":
-			found = append(found, Trouble{What: "the pool " + pool + " is imported read-only: no snapshot can be taken",
-				Next: fmt.Sprintf("zpool export %s && zpool import %s", pool, pool)})
-		case "health SUSPENDED":
-			found = append(found, Trouble{What: "the pool " + pool + " is suspended: its devices fail",
-				Next: "zpool status " + pool + ", then zpool clear " + pool})
-		}
+	if len(lines) > 0 && lines[0][0] == "on" {
+		found = append(found, Trouble{What: "the pool " + pool + " is imported read-only: no snapshot can be taken",
+			Next: fmt.Sprintf("zpool export %s && zpool import %s", pool, pool)})
 	}
 	return d.limits(ctx, found)
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -30,6 +31,7 @@ var (
 	ErrNoDataset = errors.New("there is no such dataset")
 	ErrVolume    = errors.New("is a volume, not a filesystem")
 	ErrNoKey     = errors.New("is encrypted and its key is not loaded")
+	ErrSuspended = errors.New("is suspended: its devices fail")
 	ErrNotTop    = errors.New("is not the mount point of a dataset")
 )
 
@@ -63,8 +65,29 @@ func ready() error {
 	if _, err := os.Stat("/dev/zfs"); err != nil {
 		return ErrNoModule
 	}
-	if _, err := exec.LookPath("zfs"); err != nil {
+	if !Installed() {
 		return ErrNoProgram
+	}
+	return nil
+}
+
+// Installed tells whether there is a zfs program.
+func Installed() bool {
+	withSbin()
+	return installed()
+}
+
+var installed = sync.OnceValue(func() bool {
+	_, err := exec.LookPath("zfs")
+	return err == nil
+})
+
+// checkPool gives ErrSuspended where a call of the zfs program would wait for the devices, perhaps for ever. The state of a pool is in
+// /proc (module/os/linux/zfs/spa_stats_os.c; OpenZFS 0.8 and later); a pool that is not there has none.
+func checkPool(dataset string) error {
+	pool, _, _ := strings.Cut(dataset, "/")
+	if state, err := os.ReadFile(filepath.Join("/proc/spl/kstat/zfs", pool, "state")); err == nil && strings.TrimSpace(string(state)) == "SUSPENDED" {
+		return fmt.Errorf("the pool %s %w", pool, ErrSuspended)
 	}
 	return nil
 }
@@ -101,22 +124,27 @@ type Dataset struct {
 	Name string
 	GUID string // decimal
 	Dir  string // where it is mounted, "" if it is not
+	// Locked: it is encrypted and its key is not loaded.
+	Locked bool
 }
 
-// Lookup finds a dataset by its name: ErrNoDataset, ErrVolume.
+// Lookup finds a dataset by its name: ErrNoDataset, ErrVolume, ErrSuspended.
 func Lookup(ctx context.Context, name string) (Dataset, error) {
-	lines, err := run(ctx, "list", "-H", "-p", "-t", "filesystem,volume", "-o", "name,guid,type", name)
+	if err := checkPool(name); err != nil {
+		return Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
+	}
+	lines, err := run(ctx, "list", "-H", "-p", "-t", "filesystem,volume", "-o", "name,guid,type,keystatus", name)
 	if err != nil {
 		return Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
 	}
-	if len(lines) != 1 || len(lines[0]) != 3 {
+	if len(lines) != 1 || len(lines[0]) != 4 {
 		return Dataset{}, fmt.Errorf("dataset %s: zfs list gave %q", name, lines)
 	}
 	if lines[0][2] != "filesystem" {
 		return Dataset{}, fmt.Errorf("dataset %s %w", name, ErrVolume)
 	}
 	dir, err := mountOf(name)
-	return Dataset{Name: name, GUID: lines[0][1], Dir: dir}, err
+	return Dataset{Name: name, GUID: lines[0][1], Dir: dir, Locked: lines[0][3] == "unavailable"}, err
 }
 
 // At finds the dataset whose mount point is path; ErrNotTop.
@@ -175,13 +203,12 @@ func (d Dataset) flush() error {
 	return nil
 }
 
-// CheckKey gives ErrNoKey when the dataset is encrypted and its key is not loaded.
-func (d Dataset) CheckKey(ctx context.Context) error {
-	lines, err := run(ctx, "get", "-H", "-p", "-o", "value", "keystatus", d.Name)
-	if err == nil && len(lines) > 0 && lines[0][0] == "unavailable" {
-		err = fmt.Errorf("dataset %s %w", d.Name, ErrNoKey)
+// CheckKey gives ErrNoKey when the dataset was encrypted and its key not loaded when it was looked up.
+func (d Dataset) CheckKey() error {
+	if d.Locked {
+		return fmt.Errorf("dataset %s %w", d.Name, ErrNoKey)
 	}
-	return err
+	return nil
 }
 
 // mountOf gives the directory where a dataset is mounted, "" for none. Where it is in several it does not matter which.

@@ -17,10 +17,20 @@ import (
 
 // checkRoot refuses to go on without root: a mirror whose owners cannot be set is none.
 func checkRoot() error {
-	if os.Geteuid() == 0 {
-		return nil
+	if os.Geteuid() != 0 {
+		return hint.With(errors.New("only root can take snapshots and read and own every file"), "sudo snapdiff ...")
 	}
-	return hint.With(errors.New("only root can take snapshots and read and own every file"), "sudo snapdiff ...")
+	if inUserNamespace() {
+		return hint.With(errors.New("root of a container (a user namespace) can neither mount snapshots nor own every file"),
+			"run snapdiff on the machine itself, or in a container without a user namespace")
+	}
+	return nil
+}
+
+// inUserNamespace tells that our root is not the machine's: not all users are what they are there.
+func inUserNamespace() bool {
+	users, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(users)), " ") != "0 0 4294967295"
 }
 
 // checkPlace refuses places for the store where a mirror cannot be or can come to harm. It changes nothing.

@@ -28,6 +28,14 @@ type lvmSource struct {
 	open map[*Snapshot]*lvm.Snapshot
 }
 
+// namedLVM opens a volume by its name VG/LV.
+func namedLVM(ctx context.Context, j config.Job) (Source, error) {
+	if mine, err := lvm.IsVolume(ctx, j.Source); err != nil || !mine {
+		return nil, err
+	}
+	return openLVM(ctx, j)
+}
+
 func openLVM(ctx context.Context, j config.Job) (Source, error) {
 	src, err := lvm.OpenSource(ctx, j.Source)
 	if errors.Is(err, lvm.ErrNotVolume) && hint.Of(err) != "" {

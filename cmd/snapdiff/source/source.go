@@ -21,7 +21,6 @@ import (
 	"snapdiff/diff"
 	"snapdiff/snapshot"
 	"snapdiff/snapshot/beneath"
-	"snapdiff/snapshot/lvm"
 	"snapdiff/snapshot/zfs"
 )
 
@@ -119,16 +118,16 @@ type kind struct {
 	what string
 	// magics are the f_type of statfs(2) of a mounted source (linux/magic.h).
 	magics []int64
-	// named tells whether a name without leading slash is one of this kind; nil where sources are paths only.
-	named func(ctx context.Context, name string) (bool, error)
+	// named opens a source whose name has no leading slash, nil when there is none of this kind; nil where sources are paths only.
+	named func(ctx context.Context, j config.Job) (Source, error)
 	open  func(ctx context.Context, j config.Job) (Source, error)
 }
 
 // kinds are all drivers.
 var kinds = []kind{
 	{"btrfs", "a btrfs subvolume", []int64{unix.BTRFS_SUPER_MAGIC}, nil, openBtrfs},
-	{"zfs", "a ZFS dataset (its name, or where it is mounted)", []int64{zfs.Magic}, isDataset, openZFS},
-	{"lvm", "ext4 or XFS on a logical volume", []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC}, lvm.IsVolume, openLVM},
+	{"zfs", "a ZFS dataset (its name, or where it is mounted)", []int64{zfs.Magic}, namedZFS, openZFS},
+	{"lvm", "ext4 or XFS on a logical volume", []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC}, namedLVM, openLVM},
 }
 
 // Open finds out what kind of source a job has and opens it. It changes nothing.
@@ -159,9 +158,9 @@ func openNamed(ctx context.Context, j config.Job) (Source, error) {
 		if k.named == nil {
 			continue
 		}
-		mine, err := k.named(ctx, j.Source)
-		if mine {
-			return k.open(ctx, j)
+		src, err := k.named(ctx, j)
+		if src != nil && err == nil {
+			return src, nil
 		}
 		errs = append(errs, err)
 	}

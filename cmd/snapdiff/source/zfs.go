@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,34 +22,36 @@ import (
 type zfsSource struct {
 	job     config.Job
 	dataset zfs.Dataset
+	// all are the dataset's snapshots as they were when last asked for, nil: not yet. Each call of the zfs program takes tens of
+	// milliseconds, most of a run in which little changed.
+	all []zfs.Held
 }
 
-// isDataset tells whether a name without leading slash is that of a dataset. Where there is no ZFS nothing is.
-func isDataset(ctx context.Context, name string) (bool, error) {
-	_, err := zfs.Lookup(ctx, name)
-	if errors.Is(err, zfs.ErrNoDataset) || errors.Is(err, zfs.ErrNoModule) || errors.Is(err, zfs.ErrNoProgram) {
-		return false, nil
+// namedZFS opens a dataset by its name. Where there is no ZFS at all nothing is one.
+func namedZFS(ctx context.Context, j config.Job) (Source, error) {
+	d, err := zfs.Lookup(ctx, j.Source)
+	if errors.Is(err, zfs.ErrNoDataset) || errors.Is(err, zfs.ErrNoModule) && !zfs.Installed() {
+		return nil, nil
 	}
-	return err == nil || errors.Is(err, zfs.ErrVolume), zfsHint(err, name)
+	if err != nil {
+		return nil, zfsHint(err, j.Source)
+	}
+	return &zfsSource{job: j, dataset: d}, nil
 }
 
+// openZFS opens a dataset by its mount point.
 func openZFS(ctx context.Context, j config.Job) (Source, error) {
-	var d zfs.Dataset
-	var err error
-	if filepath.IsAbs(j.Source) {
-		d, err = zfs.At(ctx, j.Source)
-	} else {
-		d, err = zfs.Lookup(ctx, j.Source)
-	}
+	d, err := zfs.At(ctx, j.Source)
 	if err != nil {
 		return nil, zfsHint(fmt.Errorf("source: %w", err), j.Source)
 	}
-	return &zfsSource{j, d}, nil
+	return &zfsSource{job: j, dataset: d}, nil
 }
 
 // zfsHint says what to do about the usual troubles.
 func zfsHint(err error, name string) error {
 	said := ""
+	pool, _, _ := strings.Cut(name, "/")
 	var failed *zfs.Error
 	if errors.As(err, &failed) {
 		said = failed.Stderr
@@ -62,10 +64,11 @@ func zfsHint(err error, name string) error {
 		{errors.Is(err, zfs.ErrNoProgram), "install the zfs program (zfsutils-linux)"},
 		{errors.Is(err, zfs.ErrNoKey), "zfs load-key " + name},
 		{errors.Is(err, zfs.ErrVolume), "name a dataset that is a filesystem: zfs list -t filesystem"},
+		{errors.Is(err, zfs.ErrSuspended), "zpool status -x says why; when the devices are back: zpool clear " + pool},
 		{errors.Is(err, zfs.ErrNotTop), "name the dataset itself (zfs list), or the directory where it is mounted"},
-		{strings.Contains(said, "permission denied"), "run snapdiff as root"},
-		{strings.Contains(said, "read-only") || strings.Contains(said, "readonly"), "the pool is imported read-only: zpool export it and zpool import it again"},
-		{strings.Contains(said, "suspended"), "the pool is suspended: see zpool status, then zpool clear"},
+		{strings.Contains(said, "permission denied"), "run snapdiff as root of the machine itself: what zfs allow gives is not enough to mount snapshots and to own every file"},
+		{strings.Contains(said, "read-only") || strings.Contains(said, "readonly"), fmt.Sprintf("the pool is imported read-only: zpool export %s && zpool import %s", pool, pool)},
+		{strings.Contains(said, "suspended"), "zpool status -x says why; when the devices are back: zpool clear " + pool},
 		{strings.Contains(said, "out of space"), "make room in the pool: zfs list -o space"},
 		{strings.Contains(said, "snapshot limit"), "raise it: zfs set snapshot_limit=none DATASET, or destroy old snapshots"},
 	} {
@@ -92,11 +95,12 @@ func (s *zfsSource) prefix() string { return zfs.Prefix + prefix(s.job) }
 func (s *zfsSource) tag() string { return strings.TrimSuffix(s.prefix(), "-") }
 
 func (s *zfsSource) Take(ctx context.Context) (snapshot.Mark, error) {
-	if err := s.dataset.CheckKey(ctx); err != nil {
+	if err := s.dataset.CheckKey(); err != nil {
 		return snapshot.Mark{}, zfsHint(err, s.dataset.Name)
 	}
 	name := s.prefix() + time.Now().UTC().Format("20060102T150405.000000000Z")
-	mark, err := zfs.Take(ctx, s.dataset, name, s.tag())
+	mark, all, err := zfs.Take(ctx, s.dataset, name, s.tag())
+	s.all = all
 	return mark, zfsHint(err, s.dataset.Name)
 }
 
@@ -119,12 +123,47 @@ func (s *zfsSource) Foreign(ctx context.Context, name string) (snapshot.Mark, er
 	return mark, zfsHint(zfs.Hold(ctx, mark.Path, s.tag()), s.dataset.Name)
 }
 
-func (s *zfsSource) Open(ctx context.Context, mark snapshot.Mark) (*Snapshot, error) {
-	name, err := zfs.Find(ctx, s.dataset, mark)
-	if err != nil {
-		return nil, err
+// snapshots are all that the dataset has, asked for once.
+func (s *zfsSource) snapshots(ctx context.Context) ([]zfs.Held, error) {
+	if s.all == nil {
+		all, err := zfs.List(ctx, s.dataset)
+		if err != nil {
+			return nil, err
+		}
+		s.all = all
 	}
-	if err := s.dataset.CheckKey(ctx); err != nil {
+	return s.all, nil
+}
+
+// find gives the present full name of a snapshot that the catalog remembers: the one with its GUID; snapshot.ErrGone.
+func (s *zfsSource) find(ctx context.Context, mark snapshot.Mark) (string, error) {
+	all, err := s.snapshots(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, h := range all {
+		if h.ID == mark.ID {
+			return h.Path, nil
+		}
+	}
+	return "", fmt.Errorf("snapshot %s (%s): %w", mark.ID, mark.Path, snapshot.ErrGone)
+}
+
+func (s *zfsSource) Open(ctx context.Context, mark snapshot.Mark) (*Snapshot, error) {
+	snap, err := s.open(ctx, mark)
+	if errors.Is(err, fs.ErrNotExist) { // renamed or destroyed since they were listed
+		s.all = nil
+		return s.open(ctx, mark)
+	}
+	return snap, err
+}
+
+func (s *zfsSource) open(ctx context.Context, mark snapshot.Mark) (*Snapshot, error) {
+	name, err := s.find(ctx, mark)
+	if err == nil {
+		err = s.dataset.CheckKey()
+	}
+	if err != nil {
 		return nil, zfsHint(err, s.dataset.Name)
 	}
 	root, release, err := zfs.Mount(name)
@@ -136,13 +175,15 @@ func (s *zfsSource) Open(ctx context.Context, mark snapshot.Mark) (*Snapshot, er
 }
 
 func (s *zfsSource) Drop(ctx context.Context, mark snapshot.Mark) error {
-	name, err := zfs.Find(ctx, s.dataset, mark)
+	s.all = nil
+	name, err := s.find(ctx, mark)
 	if errors.Is(err, snapshot.ErrGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	defer func() { s.all = nil }()
 	return s.drop(ctx, name)
 }
 
@@ -155,7 +196,17 @@ func (s *zfsSource) drop(ctx context.Context, name string) error {
 }
 
 func (s *zfsSource) Clean(ctx context.Context, keep ...snapshot.Mark) error {
-	all, err := zfs.List(ctx, s.dataset)
+	err := s.clean(ctx, keep)
+	if errors.Is(err, zfs.ErrNoDataset) { // as in Open
+		s.all = nil
+		err = s.clean(ctx, keep)
+	}
+	s.all = nil
+	return err
+}
+
+func (s *zfsSource) clean(ctx context.Context, keep []snapshot.Mark) error {
+	all, err := s.snapshots(ctx)
 	if err != nil {
 		return fmt.Errorf("find old snapshots: %w", err)
 	}
@@ -195,7 +246,10 @@ func (s *zfsSource) Diff(ctx context.Context, base, next *Snapshot, links diff.L
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("GUID of a snapshot: %w", err)
 	}
-	sent := zfs.Send(ctx, base.Mark.Path, next.Mark.Path)
+	sent, err := zfs.Send(ctx, base.Mark.Path, next.Mark.Path)
+	if err != nil {
+		return nil, err
+	}
 	defer sent.Close()
 	return zfsfeed.Diff(ctx, zfsfeed.Snapshots{
 		Base: base.Root, Next: next.Root, BaseGUID: from, NextGUID: to, Settled: settled(base.Mark),
@@ -220,7 +274,7 @@ func (s *zfsSource) Keys(snap *Snapshot) func(string, uint64) (diff.Key, error) 
 
 // Check implements Checker.
 func (s *zfsSource) Check(ctx context.Context) (missing, warnings []error) {
-	if err := s.dataset.CheckKey(ctx); err != nil {
+	if err := s.dataset.CheckKey(); err != nil {
 		missing = append(missing, zfsHint(err, s.dataset.Name))
 	}
 	troubles, err := s.dataset.Troubles(ctx)
@@ -240,7 +294,7 @@ func (s *zfsSource) Check(ctx context.Context) (missing, warnings []error) {
 
 // Held implements Holder.
 func (s *zfsSource) Held(ctx context.Context, mark snapshot.Mark) (what, next string, err error) {
-	name, err := zfs.Find(ctx, s.dataset, mark)
+	name, err := s.find(ctx, mark)
 	if errors.Is(err, snapshot.ErrGone) {
 		return "", "", nil
 	}
