@@ -56,8 +56,8 @@ func (l *LinkIndex) Close() error {
 
 // indexed is what the index knows of one inode.
 type indexed struct {
-	names []diff.Ref
-	sig   uint64
+	names    []diff.Ref
+	gen, sig uint64
 }
 
 const (
@@ -77,6 +77,12 @@ func (l *LinkIndex) Signature(ino uint64) (uint64, error) {
 	return i.sig, err
 }
 
+// Generation implements diff.SignatureIndex.
+func (l *linkIndex) Generation(ino uint64) (uint64, error) {
+	i, err := l.inode(ino)
+	return i.gen, err
+}
+
 // inode reads the block that the number is in.
 func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 	first := ino &^ (linkBlock - 1)
@@ -88,14 +94,14 @@ func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 	}
 	block := map[uint64]indexed{}
 	for _, query := range []string{
-		`SELECT l.ino, d.ino, l.name, l.sig FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`,
-		`SELECT n.ino, d.ino, n.name, NULL FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`,
+		`SELECT l.ino, d.ino, l.name, l.gen, l.sig FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`,
+		`SELECT n.ino, d.ino, n.name, n.gen, NULL FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`,
 	} {
 		err := l.s.query(query, func(row *sqlite.Stmt) error {
 			num := uint64(row.ColumnInt64(0))
 			i := block[num]
 			i.names = append(i.names, diff.Ref{Parent: uint64(row.ColumnInt64(1)), Name: columnBytes(row, 2)})
-			i.sig = uint64(row.ColumnInt64(3))
+			i.gen, i.sig = uint64(row.ColumnInt64(3)), uint64(row.ColumnInt64(4))
 			block[num] = i
 			return nil
 		}, int64(first), int64(first+linkBlock-1))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,10 +29,9 @@ type nameUser interface {
 // directories of next that are new or whose entries may differ from base; others do no harm. Directories that are gone
 // altogether need not be named: they are followed from the names that went. Each directory in dirs is read in both trees.
 //
-// The trees' own Names are not called. The Names that they get may be asked for by several goroutines at once. A Tree that works by paths (Mounted) is told the names by its UseNames, and says
+// The trees' own Names are not called. The Names that they get may be asked for by several goroutines at once if links may. A Tree that works by paths (Mounted) is told the names by its UseNames, and says
 // ErrElsewhere when it is asked for the Entries of a directory that is not where its names lead.
 func Linked(ctx context.Context, base, next Tree, links LinkIndex, dirs []uint64) (linkedBase, linkedNext Tree, err error) {
-	links = &lockedIndex{LinkIndex: links}
 	l := &linker{
 		ctx: ctx, links: links, base: base, next: next,
 		went: map[Ref]bool{}, came: map[uint64][]Ref{}, cameDirs: map[uint64]Ref{}, read: map[uint64]bool{},
@@ -48,19 +46,6 @@ func Linked(ctx context.Context, base, next Tree, links LinkIndex, dirs []uint64
 		return nil, nil, err
 	}
 	return linkedTree{base, links.Names}, linkedTree{next, l.names}, nil
-}
-
-// lockedIndex lets several goroutines ask.
-type lockedIndex struct {
-	mu sync.Mutex
-	LinkIndex
-}
-
-// Names implements LinkIndex.
-func (l *lockedIndex) Names(ino uint64) ([]Ref, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.LinkIndex.Names(ino)
 }
 
 // linkedTree is a Tree with names from elsewhere.

@@ -28,4 +28,6 @@ type SignatureIndex interface {
 	LinkIndex
 	// Signature gives that of the base's inode of this number; 0 when it is not known.
 	Signature(ino uint64) (uint64, error)
+	// Generation gives that of the base's inode of this number; 0 when it is not known.
+	Generation(ino uint64) (uint64, error)
 }

@@ -12,7 +12,8 @@ import (
 type fields struct {
 	sig  uint64 // diff.Signature; 0: could not be read
 	size uint64
-	ctim int64 // seconds of the last change
+	gen  uint64 // as in file handles; 0: could not be read
+	ctim int64  // seconds of the last change
 }
 
 // bonusFields reads a bonus buffer of system attributes: sa_hdr_phys (include/sys/sa_impl.h: magic 4 bytes, layout number in the
@@ -44,7 +45,7 @@ func bonusFields(b []byte) (f fields) {
 	}
 	setCount(&st.Nlink, u64(links))
 	generation := max(u64(gen)&0xffffffff, 1) // as in file handles
-	return fields{sig: diff.Signature(&st, generation), size: u64(size), ctim: st.Ctim.Sec}
+	return fields{sig: diff.Signature(&st, generation), size: u64(size), gen: generation, ctim: st.Ctim.Sec}
 }
 
 // setCount sets the number of links of a stat: 64 bits on amd64, 32 on arm64.

@@ -67,14 +67,14 @@ func (s *source) snapshot() snap {
 	return snap{mark, root}
 }
 
-// index is a link index read from a snapshot.
-type index map[uint64][]diff.Ref
+// names is a link index read from a snapshot.
+type names map[uint64][]diff.Ref
 
-func (x index) Names(ino uint64) ([]diff.Ref, error) { return x[ino], nil }
+func (x names) Names(ino uint64) ([]diff.Ref, error) { return x[ino], nil }
 
-func walk(t testing.TB, root *beneath.Root) index {
+func walk(t testing.TB, root *beneath.Root) names {
 	t.Helper()
-	x := index{}
+	x := names{}
 	var visit func(dir string, num uint64)
 	visit = func(dir string, num uint64) {
 		must(t, root.ReadDir(dir, func(name string, dtype uint8, ino uint64) error {
@@ -93,9 +93,18 @@ func walk(t testing.TB, root *beneath.Root) index {
 
 // signed is an index with the signatures of a snapshot.
 type signed struct {
-	index
+	names
 	t    testing.TB
 	root *beneath.Root
+}
+
+func (x signed) Generation(ino uint64) (uint64, error) {
+	path, ok := x.path(ino)
+	if !ok {
+		return 0, nil
+	}
+	key, err := Keys(x.root)(path, ino)
+	return key.Gen, err
 }
 
 func (x signed) Signature(ino uint64) (uint64, error) {
@@ -111,7 +120,7 @@ func (x signed) Signature(ino uint64) (uint64, error) {
 
 // path is one path of an inode that is not the top directory.
 func (x signed) path(ino uint64) (string, bool) {
-	refs := x.index[ino]
+	refs := x.names[ino]
 	if len(refs) == 0 {
 		return "", false
 	}
@@ -303,7 +312,7 @@ func TestSignatures(t *testing.T) {
 		}
 		seen++
 		if want, err := x.Signature(c.num); err != nil || c.sig != want {
-			t.Errorf("%v: the signature is %x, that of its stat %x (%v)", x.index[c.num], c.sig, want, err)
+			t.Errorf("%v: the signature is %x, that of its stat %x (%v)", x.names[c.num], c.sig, want, err)
 		}
 	}
 	if seen != 6 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
@@ -30,8 +31,8 @@ type Snapshots struct {
 // the base; if it is a diff.SignatureIndex, most of what did not change is not looked at. sent is read to its end unless there is an error.
 func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	o := &objects{data: map[uint64]*extents{}}
-	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, settled: s.Settled.Unix(), buf: diff.Buffers{Pace: opts.Pace}}
-	if f.signed, _ = links.(diff.SignatureIndex); f.signed != nil {
+	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, index: newIndex(links), settled: s.Settled.Unix()}
+	if f.index.signed != nil {
 		o.known = f.asKnown
 	}
 	head, err := readStream(sent, o.note)
@@ -42,7 +43,7 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 		return nil, fmt.Errorf("the stream leads from snapshot %d to %d, wanted are %d and %d", head.fromGUID, head.toGUID, s.BaseGUID, s.NextGUID)
 	}
 	o.sort()
-	if err := f.trees(ctx, links); err != nil {
+	if err := f.trees(ctx); err != nil {
 		return nil, fmt.Errorf("finding names: %w", err)
 	}
 	list, err := f.candidates(ctx)
@@ -51,7 +52,7 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 	}
 	readers := make([]diff.Reader, workers())
 	for i := range readers {
-		readers[i] = diff.Reader{Base: f.base, Next: f.next, Content: (&contents{feed: f}).compare}
+		readers[i] = diff.Reader{Base: f.base, Next: f.next, Content: (&contents{feed: f, buf: diff.Buffers{Pace: opts.Pace}}).compare}
 	}
 	set, err := diff.CompareWith(ctx, readers, list, opts)
 	if err != nil {
@@ -68,18 +69,18 @@ type feed struct {
 	*objects
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
-	signed             diff.SignatureIndex // nil: there is none
+	index              *index
 	settled            int64
 }
 
 // trees makes both trees. Directories that were written to are read; one that was not holds what it held (each change of a ZAP, as
 // directories are, writes its first block).
-func (f *feed) trees(ctx context.Context, links diff.LinkIndex) error {
-	base, err := newTree(f.baseRoot)
+func (f *feed) trees(ctx context.Context) error {
+	base, err := newTree(f.baseRoot, f.baseGeneration)
 	if err != nil {
 		return err
 	}
-	next, err := newTree(f.nextRoot)
+	next, err := newTree(f.nextRoot, f.nextGeneration)
 	if err != nil {
 		return err
 	}
@@ -89,8 +90,21 @@ func (f *feed) trees(ctx context.Context, links diff.LinkIndex) error {
 			dirs = append(dirs, c.num)
 		}
 	}
-	f.base, f.next, err = diff.Linked(ctx, base, next, links, dirs)
+	f.base, f.next, err = diff.Linked(ctx, base, next, f.index, dirs)
 	return err
+}
+
+// baseGeneration takes a generation from the link index, 0 if it is not there.
+func (f *feed) baseGeneration(st *unix.Stat_t) (uint64, error) { return f.index.Generation(st.Ino) }
+
+// nextGeneration takes a generation from the stream, 0 if it is not there. That the attributes of the inode lie in the stream where they
+// were looked for is sure when all others that a stat shows are what the stat says.
+func (f *feed) nextGeneration(st *unix.Stat_t) (uint64, error) {
+	c, ok := f.find(st.Ino)
+	if !ok || c.sig == 0 || c.sig != diff.Signature(st, c.gen) {
+		return 0, nil
+	}
+	return c.gen, nil
 }
 
 // candidates are the objects that are new or differ.
@@ -146,7 +160,7 @@ func (f *feed) asKnown(c candidate) (bool, error) {
 	if ranges, _ := f.rangesOf(c, int64(c.size), int64(c.size)); len(ranges) > 0 {
 		return false, nil
 	}
-	sig, err := f.signed.Signature(c.num)
+	sig, err := f.index.Signature(c.num)
 	return sig == c.sig, err
 }
 

@@ -13,13 +13,18 @@ import (
 	"snapdiff/snapshot/beneath"
 )
 
-// newTree makes a Tree of a mounted snapshot. Generations come from file handles.
-func newTree(root *beneath.Root) (*diff.Mounted, error) {
+// newTree makes a Tree of a mounted snapshot. Generations come from known, where that is not 0, else from file handles.
+func newTree(root *beneath.Root, known func(*unix.Stat_t) (uint64, error)) (*diff.Mounted, error) {
 	top, err := topNumber(root)
 	if err != nil {
 		return nil, err
 	}
 	t, err := diff.NewMounted(root, func(path string, st *unix.Stat_t) (uint64, error) {
+		if path != "" {
+			if gen, err := known(st); gen != 0 || err != nil {
+				return gen, err
+			}
+		}
 		k, err := keyOf(root, path, st.Ino)
 		return k.Gen, err
 	})

@@ -92,8 +92,8 @@ func newFailingDisk(t testing.TB) *failingDisk {
 	t.Cleanup(func() { command(t, "losetup", "-d", loop) })
 	d := &failingDisk{TB: t, name: "snapdiff-failing", table: fmt.Sprintf("0 %d linear %s 0", size/512, loop)}
 	d.path = "/dev/mapper/" + d.name
-	command(t, "dmsetup", "create", d.name, "--table", d.table)
-	t.Cleanup(func() { command(t, "dmsetup", "remove", "--retry", d.name) })
+	command(t, "dmsetup", "create", "--noudevrules", "--noudevsync", d.name, "--table", d.table)
+	t.Cleanup(func() { command(t, "dmsetup", "remove", "--noudevrules", "--noudevsync", "--retry", d.name) })
 	return d
 }
 
@@ -106,7 +106,7 @@ func (d *failingDisk) fails(yes bool) {
 	}
 	command(d, "dmsetup", "suspend", "--noflush", "--nolockfs", d.name)
 	command(d, "dmsetup", "load", d.name, "--table", table)
-	command(d, "dmsetup", "resume", d.name)
+	command(d, "dmsetup", "resume", "--noudevrules", "--noudevsync", d.name)
 }
 
 // TestZFSWithoutModule: where the module is not loaded, a dataset cannot be found, and check says what to do.
