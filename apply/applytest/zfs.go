@@ -3,8 +3,10 @@ package applytest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // ZFSPool makes a pool in a file for the duration of the test and gives its name. Its datasets are mounted below dir, the
@@ -23,8 +25,19 @@ func ZFSPool(t testing.TB, options ...string) (pool, dir string) {
 	pool, dir = fmt.Sprintf("snapdiff%d", os.Getpid()), filepath.Join(base, "pool")
 	args := append([]string{"create", "-O", "canmount=off", "-O", "acltype=posix", "-O", "sync=disabled", "-m", dir}, options...)
 	command(t, "zpool", append(args, pool, image)...)
-	t.Cleanup(func() { command(t, "zpool", "destroy", "-f", pool) })
+	t.Cleanup(func() { DestroyPool(t, pool) })
 	return pool, dir
+}
+
+// DestroyPool destroys a pool, in which a mount may be busy for a while (see unmountPatience).
+func DestroyPool(t testing.TB, pool string) {
+	t.Helper()
+	for start := time.Now(); exec.Command("zpool", "destroy", "-f", pool).Run() != nil; time.Sleep(50 * time.Millisecond) {
+		if time.Since(start) > unmountPatience {
+			command(t, "zpool", "destroy", "-f", pool) // to say why not
+			return
+		}
+	}
 }
 
 // Dataset makes a dataset in a pool, with the options of zfs create. It is mounted at the last element of its name below

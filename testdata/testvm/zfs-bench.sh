@@ -2,14 +2,15 @@
 # zfs-bench.sh [FILES [CHANGED [WIDE [ROUNDS]]]]: incremental runs from a ZFS dataset against rsync -aHAX --delete from the mounted
 # snapshot, zfs diff alone and zfs send -i | zfs receive, all in the test machine, where system calls are dear and CPU is not: the
 # figures are ratios, medians of ROUNDS. Three cases: WIDE files in one directory, a tenth of them changed; FILES in directories of
-# 100, CHANGED of them side by side (dense); and as many, each in another block of 32 objects (scattered). docs/performance.md has them.
+# 100, CHANGED of them side by side (dense); and as many, each in another block of 32 objects (scattered). CASES="wide tree" chooses.
+# docs/performance.md has them.
 set -euo pipefail
 if [ "${1:-}" != guest ]; then
 	cd "$(dirname "$0")/../.."
 	bin=$(mktemp -d); trap 'rm -rf "$bin"' EXIT
 	CGO_ENABLED=0 go build -buildvcs=false -o "$bin/snapdiff" ./cmd/snapdiff
 	VM_MEM=${VM_MEM:-4G} testdata/testvm/run.sh -v "$bin" -d 8G -d 8G \
-		"CALLS=${CALLS:-} bash testdata/testvm/zfs-bench.sh guest ${1:-100000} ${2:-1000} ${3:-20000} ${4:-3} $bin/snapdiff"
+		"CASES=\"${CASES:-wide tree}\" CALLS=${CALLS:-} bash testdata/testvm/zfs-bench.sh guest ${1:-100000} ${2:-1000} ${3:-20000} ${4:-3} $bin/snapdiff"
 	exit
 fi
 files=$2 changed=$3 wide=$4 rounds=$5 snapdiff=$6
@@ -37,7 +38,7 @@ ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.1f", a / b}'; }
 
 # fill DIRECTORIES FILES: so many directories with so many files each.
 fill() { local d f; for ((d = 0; d < $1; d++)); do mkdir $d; for ((f = 0; f < $2; f++)); do printf '%s %s\n' $d $f >$d/$f; done; done; }
-# touch1 ROUND: changes the files of the case; every round others.
+# change ROUND: changes the files of the case; every round others.
 change() {
 	local i n=0
 	case $kind in
@@ -64,8 +65,8 @@ measure() {
 		received+=($(took receive "$dataset@$before" "$dataset@$now"))
 	done
 	diffed=$(took zfs diff "$dataset@$before" "$dataset@$now")
-	diff_calls=$(calls zfs diff "$dataset@$before" "$dataset@$now")
 	next $r
+	diff_calls=$(calls zfs diff "$dataset@$before" "$dataset@$now")
 	ours_calls=$(calls run)
 	theirs_calls=$(mounted calls copy)
 	receive_calls=$(calls receive "$dataset@$before" "$dataset@$now")
@@ -94,9 +95,18 @@ prepare() {
 }
 forget() { rm -rf /mirror/store /mirror/rsync; zfs list -H -t snapshot -o name -r "$dataset" | xargs -n1 zfs holds -H | awk '{print $2, $1}' | xargs -rn2 zfs release; zfs destroy -r "$dataset"; zfs destroy -r pool/received; }
 
-prepare wide 1 $wide
-kind=wide measure $wide $((wide / 10))
-forget
-prepare tree $((files / 100)) 100
-kind=dense measure $files $changed
-kind=scattered measure $files $changed
+for case in $CASES; do
+	case $case in
+	wide)
+		prepare wide 1 $wide
+		kind=wide measure $wide $((wide / 10))
+		forget
+		;;
+	tree)
+		prepare tree $((files / 100)) 100
+		kind=dense measure $files $changed
+		kind=scattered measure $files $changed
+		forget
+		;;
+	esac
+done

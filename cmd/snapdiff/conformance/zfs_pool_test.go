@@ -41,7 +41,7 @@ func TestZFSSuspendedPool(t *testing.T) {
 	pool, dir := "snapdiff-suspended", filepath.Join(t.TempDir(), "pool")
 	b := newBenchAt(t, driver{name: "zfs", make: func(t testing.TB) origin {
 		command(t, "zpool", "create", "-o", "failmode=wait", "-O", "canmount=off", "-m", dir, pool, disk.path)
-		t.Cleanup(func() { command(t, "zpool", "destroy", "-f", pool) })
+		t.Cleanup(func() { DestroyPool(t, pool) })
 		Dataset(t, pool+"/source")
 		return origin{source: pool + "/source", dir: filepath.Join(dir, "source"), live: true}
 	}}, Mount(t, Ext4))
