@@ -31,7 +31,7 @@ type Snapshots struct {
 // the base; if it is a diff.SignatureIndex, most of what did not change is not looked at. sent is read to its end unless there is an error.
 func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	o := &objects{data: map[uint64]*extents{}}
-	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, index: newIndex(links), settled: s.Settled.Unix()}
+	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, index: newIndex(links), opts: opts, settled: s.Settled.Unix()}
 	if f.index.signed != nil {
 		o.known = f.asKnown
 	}
@@ -50,7 +50,7 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 	if err != nil {
 		return nil, fmt.Errorf("looking at objects: %w", err)
 	}
-	readers := make([]diff.Reader, workers())
+	readers := make([]diff.Reader, f.workers())
 	for i := range readers {
 		readers[i] = diff.Reader{Base: f.base, Next: f.next, Content: (&contents{feed: f, buf: diff.Buffers{Pace: opts.Pace}}).compare}
 	}
@@ -61,8 +61,13 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 	return set, nil
 }
 
-// workers are how many look at objects at once: cold, they wait for the disk most of the time.
-func workers() int { return min(max(4, 2*runtime.NumCPU()), 16) }
+// workers is how many look at objects at once: cold, they wait for the disk most of the time.
+func (f *feed) workers() int {
+	if f.opts.Workers > 0 {
+		return f.opts.Workers
+	}
+	return min(max(4, 2*runtime.NumCPU()), 16)
+}
 
 // feed compares two snapshots by what a stream told. Once its trees are made it is for several goroutines.
 type feed struct {
@@ -70,6 +75,7 @@ type feed struct {
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
 	index              *index
+	opts               diff.Options
 	settled            int64
 }
 
@@ -118,7 +124,7 @@ func (f *feed) candidates(ctx context.Context) ([]diff.Candidate, error) {
 	list := make([]diff.Candidate, len(all))
 	const piece = 32
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(workers())
+	group.SetLimit(f.workers())
 	for from := 0; from < len(all); from += piece {
 		group.Go(func() error {
 			for i := from; i < min(from+piece, len(all)); i++ {
