@@ -93,6 +93,7 @@ func newFailingDisk(t testing.TB) *failingDisk {
 	d := &failingDisk{TB: t, name: "snapdiff-failing", table: fmt.Sprintf("0 %d linear %s 0", size/512, loop)}
 	d.path = "/dev/mapper/" + d.name
 	command(t, "dmsetup", "create", "--noudevrules", "--noudevsync", d.name, "--table", d.table)
+	command(t, "dmsetup", "mknodes", d.name)
 	t.Cleanup(func() { command(t, "dmsetup", "remove", "--noudevrules", "--noudevsync", "--retry", d.name) })
 	return d
 }
