@@ -78,7 +78,7 @@ func (l *LinkIndex) Signature(ino uint64) (uint64, error) {
 }
 
 // Generation implements diff.SignatureIndex.
-func (l *linkIndex) Generation(ino uint64) (uint64, error) {
+func (l *LinkIndex) Generation(ino uint64) (uint64, error) {
 	i, err := l.inode(ino)
 	return i.gen, err
 }
