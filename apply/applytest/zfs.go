@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 )
@@ -30,12 +29,10 @@ func ZFSPool(t testing.TB, options ...string) (pool, dir string) {
 	return pool, dir
 }
 
-// DestroyPool destroys a pool, in which a mount may be busy for a while (see unmountPatience): a file that a view had open when its own
-// mount went is closed when it is collected.
+// DestroyPool destroys a pool. It may be busy for some time, as a mount may (see unmountPatience).
 func DestroyPool(t testing.TB, pool string) {
 	t.Helper()
 	for start := time.Now(); exec.Command("zpool", "destroy", "-f", pool).Run() != nil; time.Sleep(50 * time.Millisecond) {
-		runtime.GC()
 		if time.Since(start) > unmountPatience {
 			command(t, "zpool", "destroy", "-f", pool) // to say why not
 			return
