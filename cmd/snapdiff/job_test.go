@@ -187,7 +187,7 @@ func TestFirstCopyBeginsAnew(t *testing.T) {
 	b.check(0, "r1 was cut off")
 	b.sh("btrfs -q subvolume delete $S/.snapdiff/*; rm $S/a; touch $S/c")
 	b.check(0, "the snapshot of r1 cannot be used")
-	b.refused(0, "mail: 2 files, ", "run", "--progress")
+	b.refused(0, "r1 done: 2 files and ", "run", "--verbose")
 	b.equal()
 	b.checkCatalog()
 	b.wantSnapshots(1, "the base")
