@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -95,8 +96,11 @@ func (k *keeper) troubled(r *rand.Rand, dir string, trouble diskTrouble) {
 	}
 	for i := range times {
 		at, n := 1+i*stride+r.IntN(stride), 0
+		var mu sync.Mutex // a first copy has several workers
 		var end func()
 		_, err := k.attempt(next, func(string) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if n++; n == at {
 				end = trouble.begin(k, dir)
 			}
