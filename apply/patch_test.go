@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
@@ -373,18 +372,14 @@ func TestPatchedUnderAMount(t *testing.T) {
 	defer server.Unmount()
 	// Another process: to start programs while one has files open in a filesystem that it serves itself is asking for trouble.
 	cmd := exec.Command("sh", "-ec", `exec 3< "$0/f"; dd bs=4096 count=1 <&3 2> /dev/null; read go; cat <&3`, dir)
-	var got bytes.Buffer
-	cmd.Stdout = &got
 	goOn, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; got.Len() < 4096 && i < 1000; i++ {
-		time.Sleep(10 * time.Millisecond)
-	}
+	must(t, err)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	got := make([]byte, 4096)
+	_, err = io.ReadFull(stdout, got)
+	must(t, err)
 	want, err := os.ReadFile(filepath.Join(p.taken[0].Path, "f"))
 	if err != nil {
 		t.Fatal(err)
@@ -398,10 +393,20 @@ func TestPatchedUnderAMount(t *testing.T) {
 	}
 	p.drop(2, 4)
 	fmt.Fprintln(goOn, "go")
-	if err := cmd.Wait(); err != nil || !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("%d bytes differ from %d (%v)", got.Len(), len(want), err)
+	rest, err := io.ReadAll(stdout)
+	must(t, err)
+	got = append(got, rest...)
+	if err := cmd.Wait(); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes differ from %d (%v)", len(got), len(want), err)
 	}
 	if st, other := stat(t, filepath.Join(dir, "f")), stat(t, filepath.Join(dir, "g")); st.Ino != other.Ino || st.Nlink != 2 || st.Size != int64(len(want)) {
 		t.Errorf("%+v %+v", st, other)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
