@@ -128,7 +128,11 @@ func TestDoctorAfterBitFlips(t *testing.T) {
 	for range rounds {
 		data := append([]byte(nil), whole...)
 		for range 1 + rng.IntN(40) {
-			data[rng.IntN(len(data))] ^= 1 << rng.IntN(8)
+			at := rng.IntN(len(data))
+			if at >= 60 && at < 64 {
+				continue // the format: what looks as if a newer program had written it is refused, and nothing is done to it
+			}
+			data[at] ^= 1 << rng.IntN(8)
 		}
 		b.allRight(os.WriteFile(b.catalog(), data, 0o600))
 		for _, args := range [][]string{{"list"}, {"status"}, {"log", "a/one"}, {"diff"}, {"find", "*"}} {
