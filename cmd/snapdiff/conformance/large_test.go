@@ -41,7 +41,11 @@ func TestLargeFiles(t *testing.T) {
 				after := ownIO(t)
 				read, wrote, grew := after[0]-before[0], after[1]-before[1], b.used()-used
 				t.Logf("%d KiB changed: read %d KiB, wrote %d KiB, the store grew by %d KiB", changes*block>>10, read>>10, wrote>>10, grew>>10)
-				if read > 4*changes*told || wrote > 3*changes*told || grew > 2*changes*told {
+				most := int64(2)
+				if d.name == "zfs" {
+					most = 3 // the stream is counted too
+				}
+				if read > 4*changes*told || wrote > most*changes*told || grew > 2*changes*told {
 					t.Error("that is too much")
 				}
 				saved := int64(0)
