@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -260,7 +259,7 @@ func (x *execution) putBack() error {
 			return err
 		}
 	}
-	return errors.Join(x.emptyStage(), x.putBackTimes())
+	return errors.Join(x.s.emptyStage(), x.putBackTimes())
 }
 
 // putBackTimes sets the times of directories that the run disturbed though they did not change: nothing else has kept them.
@@ -329,21 +328,6 @@ func (x *execution) putBackName(n *diff.Name) error {
 		return x.fill(n.Path, func() error { return x.s.tree.Mkdir(n.Path, 0o700) })
 	}
 	return x.alter("%q, which no run removed, is missing", n.Path)
-}
-
-// emptyStage removes what was being built.
-func (x *execution) emptyStage() error {
-	var built []string
-	err := x.s.stage.ReadDir("", func(name string, _ uint8, _ uint64) error {
-		if strings.HasPrefix(name, "n-") {
-			built = append(built, name)
-		}
-		return nil
-	})
-	for _, name := range built {
-		err = errors.Join(err, x.s.stage.Unlink(name))
-	}
-	return err
 }
 
 // noteAbandoned is in the transaction that gives the run its last state. What history does not have of the run's replaced contents

@@ -18,6 +18,7 @@ func (x *execution) attach() error {
 	if err := x.attachDirs(); err != nil {
 		return err
 	}
+	x.buildAhead.end()
 	var files []*diff.Inode
 	for i := range x.plan.Inodes {
 		in := &x.plan.Inodes[i]
@@ -134,8 +135,10 @@ func (x *execution) rebuild(in *diff.Inode) error {
 		clone = old
 	}
 	tmp := newName(in.Key)
-	if _, err := x.build.build(place{x.next, in.Paths[0]}, place{x.s.stage, tmp}, clone, in.Ranges); err != nil {
-		return err
+	if !x.ready[in.Key] {
+		if _, err := x.build.build(place{x.next, in.Paths[0]}, place{x.s.stage, tmp}, clone, in.Ranges); err != nil {
+			return err
+		}
 	}
 	if err := x.keep(in, old); err != nil {
 		return err

@@ -98,14 +98,19 @@ func (d *doctor) extra(runs map[int64][]object) error {
 	return nil
 }
 
-// stage looks for what no run will look for.
+// stage looks for what no run will look for. What was being built the next run removes.
 func (d *doctor) stage() error {
 	cut, err := d.cutOff()
 	if err != nil || cut {
 		return err
 	}
 	var left []string
-	err = d.s.stage.ReadDir("", func(name string, _ uint8, _ uint64) error { left = append(left, name); return nil })
+	err = d.s.stage.ReadDir("", func(name string, _ uint8, _ uint64) error {
+		if !isBuilt(name) {
+			left = append(left, name)
+		}
+		return nil
+	})
 	if err != nil || len(left) == 0 {
 		return err
 	}

@@ -30,14 +30,13 @@ import (
 // What the mirror should have and has not, or has and should not, somebody else did. It never stops a run: what is in the way
 // is kept in history, what is missing is left out, and the store remembers that the next comparison must be a full one.
 type execution struct {
-	ctx      context.Context
-	s        *Store
-	run      int64
-	plan     *plan
-	base     *beneath.Root // nil in a run that goes on after a cut
-	next     *beneath.Root
-	build    *builder
-	built    builtFiles
+	ctx  context.Context
+	s    *Store
+	run  int64
+	plan *plan
+	base *beneath.Root // nil in a run that goes on after a cut
+	next *beneath.Root
+	*buildAhead
 	written  []builtFile // to be read back
 	opts     Options
 	nodes    map[diff.Key]int64 // of what the run changes or removes
@@ -51,6 +50,7 @@ type execution struct {
 	exchange bool              // see put
 	unmarked bool              // Attach has ended and is not marked, see smallPlan
 	doing    string            // what Progress says
+	syncing  <-chan error      // see beginSync
 
 	mending sync.Mutex
 	mu      sync.Mutex // guards what follows, and the catalog while workers are on
@@ -69,9 +69,8 @@ type report struct {
 const maxWarnings = 100
 
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
-	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, build: newBuilder(opts.Pace), opts: opts, linked: map[string]bool{},
+	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, buildAhead: newBuildAhead(opts), opts: opts, linked: map[string]bool{},
 		unlinked: map[diff.Key]int{}, gone: map[diff.Key]bool{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
-	x.built.paths, x.build.built = opts.ReadBack, x.built.add
 	for _, n := range p.Unlinked {
 		x.unlinked[n.Key]++
 	}
@@ -188,6 +187,8 @@ func (x *execution) history() string { return fmt.Sprintf("r%d", x.run) }
 func (x *execution) grave(k diff.Key) string { return fmt.Sprintf("r%d/%d", x.run, x.nodes[k]) }
 
 func oldName(k diff.Key) string { return fmt.Sprintf("o-%d-%d", k.Ino, k.Gen) }
+
+// newName is where an inode's new contents are built, perhaps ahead (see buildAhead): anything else of it needs another name.
 func newName(k diff.Key) string { return fmt.Sprintf("n-%d-%d", k.Ino, k.Gen) }
 
 func (x *execution) warn(format string, args ...any) {

@@ -185,7 +185,7 @@ func (r *rebuilder) emptyOld(x *execution, c *cutRun) error {
 		}
 		dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 		switch node := nodes[name]; {
-		case strings.HasPrefix(name, "n-") && !dir:
+		case isBuilt(name) && !dir:
 			err = r.s.stage.Unlink(name)
 		case !dir && st.Nlink > 1:
 			err = r.s.stage.Unlink(name)

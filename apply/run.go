@@ -95,9 +95,10 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 			return nil, err
 		}
 	}
-	enough := func() {}
-	if opts.Pace == nil {
-		enough = readAhead(ctx, run.Next, p)
+	ahead := newBuildAhead(opts)
+	defer ahead.end()
+	if err := ahead.start(ctx, s, run.Next, p, opts); err != nil {
+		return nil, err
 	}
 	// A run with nothing to do is recorded and committed at once.
 	err := s.transaction("record the run", func() error {
@@ -106,7 +107,6 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		}
 		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil), s.writeManifest(r.run, nil))
 	})
-	enough()
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 	if p.empty() {
 		res, err = s.result(r.run, p, nil)
 	} else {
-		res, err = s.goOn(ctx, r.run, Recorded, false, p, run.Base, run.Next, opts)
+		res, err = s.goOn(ctx, r.run, Recorded, ahead, p, run.Base, run.Next, opts)
 	}
 	if res != nil {
 		res.How, res.Reason = run.How, run.Reason
@@ -148,7 +148,7 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opt
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.goOn(ctx, run.ID, run.State, true, p, nil, next, opts)
+	res, err := s.goOn(ctx, run.ID, run.State, nil, p, nil, next, opts)
 	if res != nil {
 		res.How, res.Reason = run.How, run.Reason
 	}
@@ -156,15 +156,18 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opt
 }
 
 // goOn does the phases that follow the state. Each is closed by a sync of the mirror's filesystem and then a durable
-// mark (small runs have one for the last two); each can be done again from its beginning.
-func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, p *plan, base, next *beneath.Root, opts Options) (*Result, error) {
+// mark (small runs have one for the last two); each can be done again from its beginning. ahead is nil after a cut.
+func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAhead, p *plan, base, next *beneath.Root, opts Options) (*Result, error) {
 	x, err := newExecution(ctx, s, id, p, next, opts)
 	if err != nil {
 		return nil, err
 	}
-	x.base, x.resumed = base, resumed
+	x.base, x.resumed = base, ahead == nil
+	if ahead != nil {
+		x.buildAhead = ahead
+	}
 	x.sayFailed()
-	if !resumed {
+	if !x.resumed {
 		if err := s.writeManifest(id, nil); err != nil {
 			return nil, err
 		}
@@ -176,6 +179,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 		return nil, err
 	}
 	warnings := x.allWarnings()
+	x.beginSync()
 	err = s.transaction("commit the run", func() error {
 		if x.unmarked {
 			if err := s.replacePending(p, x.problems); err != nil {
@@ -187,7 +191,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, resumed bool, 
 		}
 		return x.manifest()
 	})
-	if err != nil {
+	if err := errors.Join(err, x.endSync()); err != nil {
 		return nil, err
 	}
 	return s.result(id, p, warnings)
@@ -328,10 +332,31 @@ func (x *execution) sync() error {
 	if err := x.at("sync"); err != nil {
 		return err
 	}
+	return errors.Join(x.endSync(), x.syncMirror())
+}
+
+func (x *execution) syncMirror() error {
 	if err := x.s.tree.SyncFS(); err != nil {
 		return fmt.Errorf("writing the mirror to its disk: %w", err)
 	}
 	return nil
+}
+
+// beginSync lets the disk begin with what the next sync will wait for. The kernel tells of an error only once, to this or to that.
+func (x *execution) beginSync() {
+	done := make(chan error, 1)
+	go func() { done <- x.syncMirror() }()
+	x.syncing = done
+}
+
+// endSync waits for it.
+func (x *execution) endSync() error {
+	if x.syncing == nil {
+		return nil
+	}
+	err := <-x.syncing
+	x.syncing = nil
+	return err
 }
 
 // mark makes a phase durable. note, which may be nil, is within the transaction.

@@ -3,7 +3,6 @@ package apply
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,32 +32,6 @@ func TestUnwritten(t *testing.T) {
 			_, err = s.FirstCopy(t.Context(), Copy{Next: from, Keys: inoKeys, Mark: snapshot.Mark{ID: "1"}}, Options{})
 			check(t, err)
 			a.Judge(t, source, filepath.Join(store, "tree"))
-		})
-	}
-}
-
-// TestReadAheadLeavesHoles: reading ahead must not make data of what was never written.
-func TestReadAheadLeavesHoles(t *testing.T) {
-	for _, kind := range []a.Kind{a.Ext4, a.XFS, a.Btrfs} {
-		t.Run(string(kind), func(t *testing.T) {
-			dir := a.Mount(t, kind)
-			a.Apply(t, dir, a.Create("f", 20000, 1), a.Prealloc("f", 20480, 81920), a.Write("f", 98304, 100, 1), a.Sync())
-			f, err := os.Open(filepath.Join(dir, "f"))
-			check(t, err)
-			defer f.Close()
-			check(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
-			st, err := f.Stat()
-			check(t, err)
-			before, err := dataParts(int(f.Fd()), 0, st.Size())
-			check(t, err)
-			willNeed(openRoot(t, dir), "f", st.Size())
-			_, err = f.ReadAt(make([]byte, 100), 98304) // waits until what was asked for is there
-			check(t, err)
-			after, err := dataParts(int(f.Fd()), 0, st.Size())
-			check(t, err)
-			if len(before) != 2 || !slices.Equal(before, after) {
-				t.Errorf("data lay at %v, after reading ahead at %v", before, after)
-			}
 		})
 	}
 }

@@ -1,0 +1,114 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+)
+
+const (
+	aheadFile  = copyBuffer // bytes; a larger file would hold up whoever ends building ahead
+	aheadTotal = 64 << 20   // bytes that are built ahead, at most: a run that cannot be recorded leaves them until the next one
+)
+
+// buildAhead makes new contents in stage before Attach wants them: while the run is recorded, which is one processor's work and leaves
+// the disk of the source idle, and up to Attach. Until the run is recorded nothing knows of them: the next run removes what it finds.
+// A run that goes on after a cut builds all again.
+type buildAhead struct {
+	build *builder
+	built builtFiles
+	stop  func() // ends it and waits; nil: nothing is under way
+
+	mu    sync.Mutex
+	ready map[diff.Key]bool
+}
+
+func newBuildAhead(opts Options) *buildAhead {
+	a := &buildAhead{build: newBuilder(opts.Pace), ready: map[diff.Key]bool{}}
+	a.built.paths, a.build.built = opts.ReadBack, a.built.add
+	return a
+}
+
+// start begins to build what the plan wants. What fails Attach will meet, and tell.
+func (a *buildAhead) start(ctx context.Context, s *Store, next *beneath.Root, p *plan, opts Options) error {
+	if err := s.emptyStage(); err != nil {
+		return fmt.Errorf("clearing what a run left that was cut off: %w", err)
+	}
+	var files []*diff.Inode
+	total := int64(0)
+	for i := range p.Inodes {
+		if in := &p.Inodes[i]; builtAhead(in) {
+			if total += in.Attr.Size; total > aheadTotal {
+				break
+			}
+			files = append(files, in)
+		}
+	}
+	until, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = inChunks(until, opts.workers(), len(files), func(i int) error {
+			if until.Err() != nil {
+				return until.Err()
+			}
+			key := files[i].Key
+			_, err := a.build.build(place{next, files[i].Paths[0]}, place{s.stage, newName(key)}, nil, nil)
+			if err == nil {
+				a.mu.Lock()
+				a.ready[key] = true
+				a.mu.Unlock()
+			}
+			if IsBadFile(err) {
+				return nil
+			}
+			return err
+		})
+	}()
+	a.stop = func() {
+		if opts.Step == nil { // tests see the same each time
+			cancel()
+		}
+		<-ended
+		cancel()
+		a.stop = nil
+	}
+	return nil
+}
+
+// end waits until nothing is built ahead any more.
+func (a *buildAhead) end() {
+	if a.stop != nil {
+		a.stop()
+	}
+}
+
+// builtAhead tells the files whose contents are certain to be copied whole, and that are small.
+func builtAhead(in *diff.Inode) bool {
+	whole := in.What&diff.New != 0 || in.What&diff.Data != 0 && (in.Ranges == nil || in.Attr.Size < minClone)
+	return whole && in.Attr.IsRegular() && in.Attr.Size <= aheadFile && !largeChange(in)
+}
+
+// emptyStage removes what was being built.
+func (s *Store) emptyStage() error {
+	var built []string
+	err := s.stage.ReadDir("", func(name string, _ uint8, _ uint64) error {
+		if isBuilt(name) {
+			built = append(built, name)
+		}
+		return nil
+	})
+	for _, name := range built {
+		if err == nil {
+			err = s.stage.Unlink(name)
+		}
+	}
+	return err
+}
+
+// isBuilt tells a name in stage of what was being built from that of what was taken out of the mirror.
+func isBuilt(name string) bool { return strings.HasPrefix(name, "n-") }
