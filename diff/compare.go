@@ -73,7 +73,7 @@ func Compare(ctx context.Context, base, next Tree, content Content, candidates [
 func CompareWith(ctx context.Context, readers []Reader, candidates []Candidate, opts Options) (*ChangeSet, error) {
 	c := &comparer{
 		readers: readers, base: newSide(opts.Exclude, readers[0].Base.Root()), next: newSide(opts.Exclude, readers[0].Next.Root()),
-		again: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, set: NewChangeSet(),
+		again: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, uncovered: map[uint64]bool{}, set: NewChangeSet(),
 	}
 	if err := c.sorted(candidates, opts.Again); err != nil {
 		return nil, err
@@ -88,10 +88,10 @@ func CompareWith(ctx context.Context, readers []Reader, candidates []Candidate, 
 		return nil, err
 	}
 	c.movedPlaceholders()
-	// Inodes that lost a name and live on though they are no candidates: a directory that holds one of their names went,
-	// unchanged, behind an exclusion.
-	slices.Sort(c.alive)
-	for _, num := range slices.Compact(c.alive) {
+	// What did not change and all the same gained or lost a name for the mirror: a directory above it went behind an exclusion
+	// or came from there.
+	slices.Sort(c.others)
+	for _, num := range slices.Compact(c.others) {
 		others = append(others, Candidate{Num: num})
 	}
 	for _, list := range [][]Candidate{others, c.candidates} {
@@ -113,8 +113,10 @@ type comparer struct {
 	mu      sync.Mutex      // for what is below
 	touched map[uint64]bool // directories that lost or gained a name
 	subs    map[Key]string  // paths of the nested subvolumes that came
-	alive   []uint64        // inodes that lost a name, still have another and are no candidates
-	set     *ChangeSet
+	others  []uint64        // inodes that are no candidates and are compared all the same
+	// uncovered are inodes that only next shows, though they need not have changed.
+	uncovered map[uint64]bool
+	set       *ChangeSet
 }
 
 // worker is one goroutine of a comparison.

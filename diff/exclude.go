@@ -48,9 +48,12 @@ func checkPattern(elements []string) error {
 	return nil
 }
 
+// None tells that nothing is excluded.
+func (e *Exclude) None() bool { return e == nil || len(e.names)+len(e.paths) == 0 }
+
 // Match tells whether a path, or a directory above it, is left out. The top directory, "", never is.
 func (e *Exclude) Match(name string) bool {
-	if e == nil || name == "" || len(e.names)+len(e.paths) == 0 {
+	if name == "" || e.None() {
 		return false
 	}
 	elements := strings.Split(name, "/")

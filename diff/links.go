@@ -17,11 +17,12 @@ type LinkIndex interface {
 }
 
 // ErrElsewhere says that a directory is not where the names known so far lead.
-var ErrElsewhere = errors.New("the directory is not where its names say")
+var ErrElsewhere = fmt.Errorf("the directory is not where its names say: %w", ErrNotNative)
 
 // nameUser is a Tree that reaches inodes by their paths, and so has to be told their names.
 type nameUser interface {
-	UseNames(names func(num uint64) ([]Ref, error))
+	// some: an inode may have other names, which are excluded.
+	UseNames(names func(num uint64) ([]Ref, error), some bool)
 }
 
 // Linked gives two trees their Names where the filesystem cannot tell them: those of base are in the link index, those of
@@ -29,18 +30,21 @@ type nameUser interface {
 // directories of next that are new or whose entries may differ from base; others do no harm. Directories that are gone
 // altogether need not be named: they are followed from the names that went. Each directory in dirs is read in both trees.
 //
+// Of what exclude leaves out the index has no names, and neither have the trees: it is as if it were not there. A directory that came
+// out of such a place is read, with all below it.
+//
 // The trees' own Names are not called. The Names that they get may be asked for by several goroutines at once if links may. A Tree that works by paths (Mounted) is told the names by its UseNames, and says
 // ErrElsewhere when it is asked for the Entries of a directory that is not where its names lead.
-func Linked(ctx context.Context, base, next Tree, links LinkIndex, dirs []uint64) (linkedBase, linkedNext Tree, err error) {
+func Linked(ctx context.Context, base, next Tree, links LinkIndex, dirs []uint64, exclude *Exclude) (linkedBase, linkedNext Tree, err error) {
 	l := &linker{
-		ctx: ctx, links: links, base: base, next: next,
+		ctx: ctx, links: links, base: base, next: next, side: newSide(exclude, next.Root()),
 		went: map[Ref]bool{}, came: map[uint64][]Ref{}, cameDirs: map[uint64]Ref{}, read: map[uint64]bool{},
 	}
 	if t, ok := base.(nameUser); ok {
-		t.UseNames(links.Names)
+		t.UseNames(links.Names, !exclude.None())
 	}
 	if t, ok := next.(nameUser); ok {
-		t.UseNames(l.names)
+		t.UseNames(l.names, !exclude.None())
 	}
 	if err := l.learn(dirs); err != nil {
 		return nil, nil, err
@@ -63,12 +67,14 @@ type linker struct {
 	ctx        context.Context
 	links      LinkIndex
 	base, next Tree
+	side       *side // of next
 
 	went     map[Ref]bool     // names of the base
 	wentDirs []uint64         // directories that lost their name in the base
 	came     map[uint64][]Ref // names of next, of all but directories
 	cameDirs map[uint64]Ref
 	read     map[uint64]bool // directories whose entries were compared
+	hidden   []uint64        // directories that came, of which the base knows no name
 }
 
 // names are the names in next as far as they are known.
@@ -94,7 +100,8 @@ func (l *linker) names(num uint64) ([]Ref, error) {
 // with those that could not be read yet gets at all of them.
 func (l *linker) learn(dirs []uint64) error {
 	waiting := dirs
-	for {
+	for again := true; again; {
+		again = false
 		var left []uint64
 		for _, d := range waiting {
 			err := l.compare(d)
@@ -102,13 +109,12 @@ func (l *linker) learn(dirs []uint64) error {
 				left = append(left, d)
 			} else if err != nil {
 				return err
+			} else {
+				again = true
 			}
 		}
-		if len(left) == 0 || len(left) == len(waiting) {
-			waiting = left
-			break
-		}
-		waiting = left
+		waiting = append(left, l.hidden...)
+		l.hidden = nil
 	}
 	if err := l.followGone(); err != nil {
 		return err
@@ -129,9 +135,13 @@ func (l *linker) compare(dir uint64) error {
 		return err
 	}
 	l.read[dir] = true
+	known, err := l.known(dir)
+	if err != nil {
+		return err
+	}
 	if info, ok, err := l.base.Inode(dir); err != nil {
 		return err
-	} else if ok && info.IsDir() {
+	} else if ok && known && info.IsDir() {
 		err := l.base.Entries(dir, func(b Entry) error {
 			if n, ok := came[b.Name]; ok && n.Ino == b.Ino && n.Type == b.Type && n.Sub == b.Sub {
 				delete(came, b.Name)
@@ -149,11 +159,38 @@ func (l *linker) compare(dir uint64) error {
 		case e.Sub: // its number is none of this filesystem
 		case e.Type == unix.S_IFDIR:
 			l.cameDirs[e.Ino] = Ref{dir, e.Name}
+			if err := l.uncover(dir, e); err != nil {
+				return err
+			}
 		default:
 			l.came[e.Ino] = append(l.came[e.Ino], Ref{dir, e.Name})
 		}
 	}
 	return nil
+}
+
+// known tells whether the base shows a name of a directory.
+func (l *linker) known(dir uint64) (bool, error) {
+	if dir == l.base.Root() {
+		return true, nil
+	}
+	refs, err := l.links.Names(dir)
+	return len(refs) > 0, err
+}
+
+// uncover has a directory read that came and may have come out of an excluded place.
+func (l *linker) uncover(dir uint64, e Entry) error {
+	if l.side.exclude.None() || l.read[e.Ino] {
+		return nil
+	}
+	if known, err := l.known(e.Ino); err != nil || known {
+		return err
+	}
+	_, visible, err := l.side.child(linkedTree{l.next, l.names}, dir, e.Name)
+	if err == nil && visible {
+		l.hidden = append(l.hidden, e.Ino)
+	}
+	return err
 }
 
 func (l *linker) goes(dir uint64, e Entry) {
@@ -173,6 +210,11 @@ func (l *linker) followGone() error {
 		l.wentDirs = l.wentDirs[:len(l.wentDirs)-1]
 		if _, moved := l.cameDirs[dir]; moved || l.read[dir] {
 			continue
+		}
+		if known, err := l.known(dir); err != nil {
+			return err
+		} else if !known {
+			continue // excluded in the base
 		}
 		if err := l.ctx.Err(); err != nil {
 			return err

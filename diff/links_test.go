@@ -28,10 +28,10 @@ type memTree struct {
 
 const memRoot = 1
 
-func (m *memTree) Root() uint64                                    { return memRoot }
-func (m *memTree) UseNames(names func(uint64) ([]diff.Ref, error)) { m.names = names }
-func (m *memTree) Names(uint64) ([]diff.Ref, error)                { panic("has no names of its own") }
-func (m *memTree) Xattrs(uint64) (string, error)                   { return "", nil }
+func (m *memTree) Root() uint64                                            { return memRoot }
+func (m *memTree) UseNames(names func(uint64) ([]diff.Ref, error), _ bool) { m.names = names }
+func (m *memTree) Names(uint64) ([]diff.Ref, error)                        { panic("has no names of its own") }
+func (m *memTree) Xattrs(uint64) (string, error)                           { return "", nil }
 
 // Inode knows only whether it is a directory.
 func (m *memTree) Inode(num uint64) (diff.Info, bool, error) {
@@ -184,7 +184,7 @@ func TestLinkedModel(t *testing.T) {
 			}
 		}
 		r.Shuffle(len(dirs), func(i, j int) { dirs[i], dirs[j] = dirs[j], dirs[i] })
-		b, n, err := diff.Linked(context.Background(), base, next, memLinks(base.truth()), dirs)
+		b, n, err := diff.Linked(context.Background(), base, next, memLinks(base.truth()), dirs, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +201,7 @@ func TestLinkedLacksADirectory(t *testing.T) {
 	}
 	base := &memTree{dirs: map[uint64]map[string]diff.Entry{1: {"a": dir("a", 2), "b": dir("b", 3)}, 2: {"d": dir("d", 4)}, 3: {}, 4: {}}}
 	next := &memTree{dirs: map[uint64]map[string]diff.Entry{1: {"a": dir("a", 2), "b": dir("b", 3)}, 2: {}, 3: {"d": dir("d", 4)}, 4: {}}}
-	_, _, err := diff.Linked(context.Background(), base, next, memLinks(base.truth()), []uint64{4})
+	_, _, err := diff.Linked(context.Background(), base, next, memLinks(base.truth()), []uint64{4}, nil)
 	if !errors.Is(err, diff.ErrNotNative) {
 		t.Errorf("a move between directories that are not named: %v, want ErrNotNative", err)
 	}
@@ -244,7 +244,7 @@ func linkedMounted(t *testing.T, base, next string, dirs []uint64) (diff.Tree, d
 		check(t, err)
 	}
 	links, _ := walkNames(t, base)
-	return diff.Linked(t.Context(), trees[0], trees[1], memLinks(links), dirs)
+	return diff.Linked(t.Context(), trees[0], trees[1], memLinks(links), dirs, nil)
 }
 
 // TestLinkedMounted does random changes to real trees. (btrfs never gives a number away again while it is mounted; the model
@@ -299,7 +299,7 @@ func TestLinkedWrongIndex(t *testing.T) {
 	links[numbers["c"]][0].Name = "a"
 	tree, err := diff.NewMounted(root, noGeneration)
 	check(t, err)
-	tree.UseNames(memLinks(links).Names)
+	tree.UseNames(memLinks(links).Names, false)
 	for name, words := range map[string]string{"a": "has 2 links, and the link index knows 1", "c": "is not inode"} {
 		_, _, err := tree.Inode(numbers[name])
 		if !errors.Is(err, diff.ErrNotNative) || !strings.Contains(err.Error(), words) {

@@ -1,7 +1,6 @@
 package diff
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ type Mounted struct {
 	root  *beneath.Root
 	gen   Generation
 	names func(num uint64) ([]Ref, error)
+	some  bool // names may lack excluded ones
 	top   uint64
 
 	mu     sync.Mutex        // for the maps; not held while the snapshot is asked
@@ -50,8 +50,10 @@ func NewMounted(root *beneath.Root, gen Generation) (*Mounted, error) {
 // SetTop says what number the top directory has in the snapshot's own structures, where stat shows another one.
 func (m *Mounted) SetTop(num uint64) { m.top, m.dirs = num, map[uint64]string{num: ""} }
 
-// UseNames tells where to get names from.
-func (m *Mounted) UseNames(names func(num uint64) ([]Ref, error)) { m.names = names }
+// UseNames tells where to get names from. With some, an inode may have others that are excluded.
+func (m *Mounted) UseNames(names func(num uint64) ([]Ref, error), some bool) {
+	m.names, m.some = names, some
+}
 
 // Root implements Tree.
 func (m *Mounted) Root() uint64 { return m.top }
@@ -147,9 +149,6 @@ func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err 
 			return "", st, false, err
 		}
 		parent, err := m.dir(refs[0].Parent, nil)
-		if errors.Is(err, ErrElsewhere) {
-			err = fmt.Errorf("%w: %w", err, ErrNotNative)
-		}
 		if err != nil {
 			return "", st, false, err
 		}
@@ -159,10 +158,15 @@ func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err 
 	switch {
 	case err != nil && gone(err) || err == nil && st.Ino != num && num != m.top:
 		err = fmt.Errorf("%q is not inode %d, as the link index says: %w", path, num, ErrNotNative)
-	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && uint64(st.Nlink) != uint64(len(refs)):
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && !m.all(uint64(st.Nlink), len(refs)):
 		err = fmt.Errorf("%q, inode %d, has %d links, and the link index knows %d: %w", path, num, st.Nlink, len(refs), ErrNotNative)
 	}
 	return path, st, err == nil, err
+}
+
+// all tells whether an inode of so many links can have just the names that are known.
+func (m *Mounted) all(links uint64, names int) bool {
+	return links == uint64(names) || m.some && links > uint64(names)
 }
 
 // Inode implements Tree.

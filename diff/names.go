@@ -1,10 +1,6 @@
 package diff
 
-import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-)
+import "fmt"
 
 // names adds what went from and came into a candidate directory.
 func (w *worker) names(num uint64) error {
@@ -12,12 +8,17 @@ func (w *worker) names(num uint64) error {
 	if err != nil || !ok {
 		return err
 	}
-	base, ok, err := w.Base.Inode(num)
+	now, err := w.next.paths(w.Next, num)
+	if err != nil || len(now) == 0 {
+		return err // what the base showed in it is followed from the name that went
+	}
+	key := Key{num, next.Gen}
+	was, _, err := w.basePaths(key)
 	if err != nil {
 		return err
 	}
 	var went, came []Entry
-	switch inBase := ok && base.Gen == next.Gen && base.IsDir(); {
+	switch inBase := len(was) > 0; {
 	case inBase && w.Reader.Names != nil:
 		went, came, err = w.Reader.Names(num)
 	case inBase:
@@ -35,12 +36,12 @@ func (w *worker) names(num uint64) error {
 		return err
 	}
 	for _, e := range went {
-		if err := w.went(Key{num, base.Gen}, e); err != nil {
+		if err := w.went(key, e); err != nil {
 			return err
 		}
 	}
 	for _, e := range came {
-		if err := w.came(Key{num, next.Gen}, e); err != nil {
+		if err := w.came(key, e); err != nil {
 			return err
 		}
 	}
@@ -93,12 +94,12 @@ func (w *worker) sameChild(b, n Entry) (bool, error) {
 	if _, ok := w.candidate(b.Ino); b.Sub || !ok {
 		return true, nil
 	}
-	bk, err := w.baseKey(b)
-	if err != nil {
+	i, ok, err := w.Base.Inode(b.Ino)
+	if err != nil || !ok { // a tree that goes by names knows none of what is excluded
 		return false, err
 	}
 	nk, err := w.nextKey(n)
-	return bk == nk, err
+	return Key{b.Ino, i.Gen} == nk, err
 }
 
 func (w *worker) baseKey(e Entry) (Key, error) { return keyIn(w.Base, e) }
@@ -131,24 +132,10 @@ func (w *worker) came(dir Key, e Entry) error {
 		return err
 	}
 	w.cameName(Name{Path: path, Parent: dir, Key: key, Type: e.kind()}, e.Sub)
-	if e.Sub || e.kind() != unix.S_IFDIR {
+	if e.Sub {
 		return nil
 	}
-	// A directory that was behind an exclusion brings content that no candidate names.
-	b, ok, err := w.Base.Inode(e.Ino)
-	if err != nil || !ok || b.Gen != key.Gen {
-		return err
-	}
-	paths, err := w.base.paths(w.Base, e.Ino)
-	switch {
-	case err != nil:
-		return err
-	case len(paths) == 0:
-		return fmt.Errorf("directory %q came out of an excluded place: %w", path, ErrNotNative)
-	case w.base.exclude.dependsOn(paths[0]) || w.next.exclude.dependsOn(path):
-		return fmt.Errorf("directory %q moved to %q, and what is excluded below it depends on that: %w", paths[0], path, ErrNotNative)
-	}
-	return nil
+	return w.uncover(key, e, path)
 }
 
 func (c *comparer) cameName(n Name, sub bool) {
@@ -189,7 +176,7 @@ func (w *worker) went(dir Key, e Entry) error {
 	}
 	if _, ok := w.candidate(e.Ino); !ok {
 		w.mu.Lock()
-		w.alive = append(w.alive, e.Ino)
+		w.others = append(w.others, e.Ino)
 		w.mu.Unlock()
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -12,13 +13,16 @@ import (
 // Judge fails the test unless the mirror at tree equals the snapshot at snap in all that counts as equal. It asks two judges:
 // rsync, which knows nothing of this project, and Differences for what rsync does not see: link groups in both directions,
 // holes, paths above 4,096 bytes, placeholders of nested subvolumes. It gives the picture of the mirror that it has read.
-func Judge(t testing.TB, snap, tree string) Picture {
+//
+// exclude are patterns of what the mirror must lack: names, or paths that begin with a slash, as rsync has them.
+func Judge(t testing.TB, snap, tree string, exclude ...string) Picture {
 	t.Helper()
 	want, err := scanTree(snap)
 	if err != nil {
 		t.Fatalf("judging: reading the snapshot: %v", err)
 	}
-	lines, err := rsyncDifferences(snap, tree, want)
+	maps.DeleteFunc(want, func(path string, _ item) bool { return excluded(path, exclude) })
+	lines, err := rsyncDifferences(snap, tree, want, exclude)
 	if err != nil {
 		t.Errorf("judging: %v", err)
 	}
@@ -43,11 +47,14 @@ func firstLines(lines []string) string {
 }
 
 // rsyncDifferences are the lines that a dry run of rsync prints, without those on placeholders: their times mean nothing.
-func rsyncDifferences(snap, tree string, want map[string]item) ([]string, error) {
+func rsyncDifferences(snap, tree string, want map[string]item, exclude []string) ([]string, error) {
 	args := []string{
 		"-aHAXn", "--delete", "--checksum", "--modify-window=-1", "--itemize-changes", "--exclude=/.snapdiff",
 		// XFS lists each ACL a second time under a name of its own; btrfs.* are inode flags in disguise.
 		"--filter=-x trusted.SGI_ACL_*", "--filter=-x btrfs.*",
+	}
+	for _, pattern := range exclude {
+		args = append(args, "--exclude="+pattern)
 	}
 	for _, dir := range tooDeepForRsync(want) {
 		args = append(args, "--exclude=/"+dir)
@@ -66,6 +73,22 @@ func rsyncDifferences(snap, tree string, want map[string]item) ([]string, error)
 		lines = append(lines, line)
 	}
 	return lines, nil
+}
+
+// excluded tells whether a pattern matches a path or one above it.
+func excluded(of string, patterns []string) bool {
+	for ; of != "." && of != ""; of = path.Dir(of) {
+		for _, p := range patterns {
+			name := path.Base(of)
+			if strings.HasPrefix(p, "/") {
+				name = "/" + of
+			}
+			if ok, _ := path.Match(p, name); ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tooDeepForRsync names directories with plain names that hold paths rsync cannot open (PATH_MAX is 4,096, the mount point

@@ -51,9 +51,7 @@ func TestExclude(t *testing.T) {
 	}
 
 	move(".trash", "d") // a directory comes out of one: its content is on no list of changes
-	if out := b.snapdiff(0, "run"); !strings.Contains(out, "came out of an excluded place") {
-		t.Errorf("the full comparison is not said:\n%s", out)
-	}
+	b.silent("run")
 	b.mirrorHas("a/keep", "b/x", "d/2")
 
 	move("a", "e") // the pattern /a/cache does not hold below it any more

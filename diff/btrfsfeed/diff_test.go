@@ -1,12 +1,12 @@
 package btrfsfeed
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -157,10 +157,10 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestOutOfTheExcluded: what comes into sight unchanged is found by a full comparison only.
+// TestOutOfTheExcluded: what comes into sight is new, though it did not change.
 func TestOutOfTheExcluded(t *testing.T) {
 	s := newSource(t)
-	a.Apply(t, s.path, a.Mkdir(".snapdiff/d"), a.Create(".snapdiff/d/f", 9, 1))
+	a.Apply(t, s.path, a.Mkdir(".snapdiff/d"), a.Create(".snapdiff/d/f", 9, 1), a.Mkdir(".snapdiff/d/e"), a.Create("h", 1, 1), a.Link("h", ".snapdiff/d/e/h"))
 	base, err := beneath.Open(s.snapshot())
 	must(t, err)
 	defer base.Close()
@@ -170,9 +170,16 @@ func TestOutOfTheExcluded(t *testing.T) {
 	defer next.Close()
 	info, err := btrfs.Info(base.Path())
 	must(t, err)
-	_, err = Diff(t.Context(), base, next, info.OTransid, diff.Options{Exclude: diff.MustExclude("/.snapdiff")})
-	if !errors.Is(err, diff.ErrNotNative) {
-		t.Errorf("%v, want ErrNotNative", err)
+	set, err := Diff(t.Context(), base, next, info.OTransid, diff.Options{Exclude: diff.MustExclude("/.snapdiff")})
+	must(t, err)
+	var came []string
+	set.Linked.Ascend(func(n diff.Name) bool { came = append(came, n.Path); return true })
+	set.Inodes.Ascend(func(in diff.Inode) bool {
+		came = append(came, fmt.Sprint(strings.Join(in.Paths, "="), in.What))
+		return true
+	})
+	if have, want := strings.Join(came, " "), "d d/e d/e/h d/f 4 d1 d/e1 d/e/h=h16 d/f1"; have != want {
+		t.Errorf("names and inodes that came: %s, want %s", have, want)
 	}
 }
 

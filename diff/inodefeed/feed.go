@@ -53,7 +53,7 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 	if err != nil {
 		return nil, fmt.Errorf("comparing the inodes of two snapshots: %w", err)
 	}
-	bt, nt, err := diff.Linked(ctx, f.base, f.next, links, dirs)
+	bt, nt, err := diff.Linked(ctx, f.base, f.next, links, dirs, opts.Exclude)
 	if err != nil {
 		return nil, fmt.Errorf("finding the names in a snapshot: %w", err)
 	}

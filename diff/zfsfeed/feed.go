@@ -96,7 +96,7 @@ func (f *feed) trees(ctx context.Context) error {
 			dirs = append(dirs, c.num)
 		}
 	}
-	f.base, f.next, err = diff.Linked(ctx, base, next, f.index, dirs)
+	f.base, f.next, err = diff.Linked(ctx, base, next, f.index, dirs, f.opts.Exclude)
 	return err
 }
 

@@ -127,9 +127,9 @@ func (b *bench) judge() Picture {
 	b.must(err)
 	defer snap.Close()
 	tree := filepath.Join(b.job.Store, "tree")
-	picture := Judge(b, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), snap.Root.FD()), tree)
+	picture := Judge(b, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), snap.Root.FD()), tree, b.job.Exclude...)
 	if b.origin.live {
-		Judge(b, b.origin.dir, tree)
+		Judge(b, b.origin.dir, tree, b.job.Exclude...)
 	}
 	return picture
 }
@@ -242,6 +242,12 @@ func TestRandomRounds(t *testing.T) {
 // randomRound does one round; if it fails, the changes are printed.
 func (b *bench) randomRound(r *rand.Rand, count int) {
 	b.Helper()
+	b.randomRun(r, count, b.native)
+}
+
+// randomRun does random changes and then the run; if that fails, the changes are printed.
+func (b *bench) randomRun(r *rand.Rand, count int, run func() *job.Report) {
+	b.Helper()
 	var done []Change
 	defer func() {
 		if b.Failed() {
@@ -253,5 +259,5 @@ func (b *bench) randomRound(r *rand.Rand, count int) {
 			done = append(done, c)
 		}
 	}
-	b.native()
+	run()
 }

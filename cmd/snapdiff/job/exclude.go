@@ -1,10 +1,8 @@
 package job
 
 import (
-	"errors"
 	"strings"
 
-	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/diff"
 )
 
@@ -14,9 +12,6 @@ const metaExclude = "exclude"
 // readExclude reads what stays out of the mirror. When that is not what the mirror was made with, the run has to compare in full:
 // no native diff shows what is no longer excluded.
 func (r *runner) readExclude() error {
-	if len(r.job.Exclude) > 0 && r.src.NeedsLinks() {
-		return hint.With(errors.New("exclude: not for ZFS and LVM sources yet"), "take exclude out of the configuration of job %s", r.job.Name)
-	}
 	var err error
 	if r.exclude, err = diff.ParseExclude(append(r.src.Exclude(), r.job.Exclude...)); err != nil {
 		return err
