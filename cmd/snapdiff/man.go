@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -20,13 +24,53 @@ func newManCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, dir := cmd.Root(), args[0]
 			root.DisableAutoGenTag, root.CompletionOptions.HiddenDefaultCmd = true, true
-			header := &doc.GenManHeader{Section: "8", Source: "snapdiff " + versionText(), Manual: "System administration"}
-			if err := doc.GenManTree(root, header, dir); err != nil {
+			if err := writePages(root, dir); err != nil {
 				return fmt.Errorf("write the manual pages: %w", err)
 			}
 			return writeCompletions(root, dir)
 		},
 	}
+}
+
+// writePages writes the pages as cobra makes them, tidied.
+func writePages(root *cobra.Command, dir string) error {
+	date := time.Now()
+	if epoch, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64); err == nil { // https://reproducible-builds.org/specs/source-date-epoch
+		date = time.Unix(epoch, 0).UTC()
+	}
+	header := &doc.GenManHeader{Section: "8", Date: &date, Source: "snapdiff " + versionText(), Manual: "System administration"}
+	if err := doc.GenManTree(root, header, dir); err != nil {
+		return err
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "snapdiff*.8"))
+	if err != nil {
+		return err
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(page, []byte(tidyPage(string(text), date)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	pageOption = regexp.MustCompile(`(?m)(?:^\.PP\n)?^(\\fB-.*\\fP)(.*)\n\t`)
+	pageNoMore = regexp.MustCompile(`^(\[=false\]|="")$`)
+)
+
+// tidyPage gives options the layout of man(7), without the values that they have when they are not given and that say nothing, and the
+// date the form that man pages have.
+func tidyPage(text string, date time.Time) string {
+	text = strings.Replace(text, `"`+date.Format("Jan 2006")+`"`, `"`+date.Format("2006-01-02")+`"`, 1)
+	return pageOption.ReplaceAllStringFunc(text, func(option string) string {
+		part := pageOption.FindStringSubmatch(option)
+		return ".TP\n" + part[1] + pageNoMore.ReplaceAllString(part[2], "") + "\n"
+	})
 }
 
 // writeCompletions writes snapdiff.bash, _snapdiff (zsh) and snapdiff.fish.
