@@ -24,6 +24,10 @@ func TestExitStatuses(t *testing.T) {
 		{[]string{"--nonsense"}, 2, "unknown flag"},
 		{[]string{"nonsense"}, 2, "unknown command"},
 		{[]string{"rnu"}, 2, "next: did you mean run?"},
+		{[]string{"run", "--fulll"}, 2, "unknown flag: --fulll\n  next: did you mean --full? All are in snapdiff run --help"},
+		{[]string{"run", "--jsn"}, 2, "did you mean --json?"},
+		{[]string{"restore"}, 2, "usage: snapdiff restore DATE PATH [TO]"},
+		{[]string{"log", "a", "b"}, 2, "(arguments given: 2)\n  next: see snapdiff log --help"},
 	} {
 		var out, errs bytes.Buffer
 		if got := execute(c.args, &out, &errs); got != c.status || !strings.Contains(errs.String(), c.stderr) {

@@ -96,7 +96,7 @@ func (a *app) noteReport(r *job.Report) {
 func (a *app) failed(ctx context.Context, cmd *cobra.Command, err error) int {
 	stderr := cmd.ErrOrStderr()
 	if !a.started {
-		err = usageError{spelling(err)}
+		err = usageError{spelling(cmd, err)}
 	}
 	if a.logger == nil { // the configuration could not be read, or was not needed
 		if lerr := a.openLog(config.Log{}, stderr); lerr != nil {
@@ -181,13 +181,4 @@ func each(err error) (all []error) {
 		all = []error{err}
 	}
 	return all
-}
-
-// spelling makes cobra's proposal for a misspelt command, a paragraph of its own, what to do next.
-func spelling(err error) error {
-	text, proposal, found := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
-	if !found {
-		return err
-	}
-	return hint.With(errors.New(text), "did you mean %s?", strings.Join(strings.Fields(proposal), " or "))
 }
