@@ -135,6 +135,39 @@ func (m *memTree) change(r *rand.Rand) {
 	}
 }
 
+// changed are the numbers of the directories that are new or differ from base, and some others, in any order.
+func (m *memTree) changed(base *memTree, r *rand.Rand) []uint64 {
+	dirs := []uint64{9999} // a number that nobody knows
+	for d := range m.dirs {
+		if !maps.Equal(base.dirs[d], m.dirs[d]) || base.dirs[d] == nil || r.IntN(4) == 0 {
+			dirs = append(dirs, d)
+		}
+	}
+	for d := range base.dirs { // freed numbers are told by some filesystems
+		if m.dirs[d] == nil && r.IntN(2) == 0 {
+			dirs = append(dirs, d)
+		}
+	}
+	r.Shuffle(len(dirs), func(i, j int) { dirs[i], dirs[j] = dirs[j], dirs[i] })
+	return dirs
+}
+
+// shown are all names but those that are excluded, and what lies below such.
+func (m *memTree) shown(excluded string) map[uint64][]diff.Ref {
+	all := map[uint64][]diff.Ref{}
+	var walk func(dir uint64)
+	walk = func(dir uint64) {
+		for _, e := range m.dirs[dir] {
+			if e.Name != excluded {
+				all[e.Ino] = append(all[e.Ino], diff.Ref{Parent: dir, Name: e.Name})
+				walk(e.Ino)
+			}
+		}
+	}
+	walk(memRoot)
+	return all
+}
+
 // memLinks is a link index.
 type memLinks map[uint64][]diff.Ref
 
@@ -172,24 +205,50 @@ func TestLinkedModel(t *testing.T) {
 		for range r.IntN(60) {
 			next.change(r)
 		}
-		dirs := []uint64{9999} // a number that nobody knows
-		for d := range next.dirs {
-			if !maps.Equal(base.dirs[d], next.dirs[d]) || base.dirs[d] == nil || r.IntN(4) == 0 {
-				dirs = append(dirs, d)
-			}
-		}
-		for d := range base.dirs { // freed numbers are told by some filesystems
-			if next.dirs[d] == nil && r.IntN(2) == 0 {
-				dirs = append(dirs, d)
-			}
-		}
-		r.Shuffle(len(dirs), func(i, j int) { dirs[i], dirs[j] = dirs[j], dirs[i] })
-		b, n, err := diff.Linked(context.Background(), base, next, memLinks(base.truth()), dirs, nil)
+		b, n, err := diff.Linked(context.Background(), base, next, memLinks(base.truth()), next.changed(base, r), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		judgeNames(t, b, base.truth())
 		judgeNames(t, n, next.truth(), slices.Collect(maps.Keys(base.truth()))...)
+		base = next
+	}
+}
+
+// TestLinkedExcludeModel: of what is excluded the index knows nothing; the names of all else come out right, whatever was moved out of
+// excluded places or into them, and no name is told that is not there.
+func TestLinkedExcludeModel(t *testing.T) {
+	r := rand.New(rand.NewPCG(a.Seed(t), 5))
+	base := &memTree{dirs: map[uint64]map[string]diff.Entry{memRoot: {}}}
+	const excluded = "3"
+	for range 500 {
+		next := base.clone()
+		for range r.IntN(60) {
+			next.change(r)
+		}
+		links := base.shown(excluded)
+		b, n, err := diff.Linked(context.Background(), base, next, memLinks(links), next.changed(base, r), diff.MustExclude(excluded))
+		if err != nil {
+			t.Fatal(err)
+		}
+		judgeNames(t, b, links, slices.Collect(maps.Keys(base.truth()))...)
+		truth, shown := next.truth(), next.shown(excluded)
+		for num := range uint64(40) {
+			got, err := n.Names(num)
+			if err != nil {
+				t.Fatalf("names of %d: %v", num, err)
+			}
+			for _, ref := range got {
+				if !slices.Contains(truth[num], ref) {
+					t.Fatalf("names of %d: %v, and %v is not there", num, got, ref)
+				}
+			}
+			for _, ref := range shown[num] {
+				if !slices.Contains(got, ref) {
+					t.Fatalf("names of %d: %v, and %v is missing", num, got, ref)
+				}
+			}
+		}
 		base = next
 	}
 }

@@ -167,8 +167,18 @@ func (b *bench) judgeMounted(view *apply.View, picture Picture) {
 // each runs a test for every kind of source with one of its mirrors, which the seed chooses; with SNAPDIFF_SOAK with all, with
 // SNAPDIFF_MIRROR with that one. Each has a row of random numbers of its own, so that a seed replays one of them alone.
 func each(t *testing.T, test func(t *testing.T, d driver, mirror Kind, r *rand.Rand)) {
+	t.Helper()
+	eachOf(t, nil, test)
+}
+
+// eachOf is each for the kinds of these names, nil: all; with SNAPDIFF_SOAK always for all.
+func eachOf(t *testing.T, names []string, test func(t *testing.T, d driver, mirror Kind, r *rand.Rand)) {
+	t.Helper()
 	seed := Seed(t)
 	for i, d := range drivers {
+		if names != nil && !slices.Contains(names, d.name) && !Soak() {
+			continue
+		}
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		mirrors := []Kind{d.mirrors[r.IntN(len(d.mirrors))]}
 		if Soak() {
