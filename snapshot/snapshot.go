@@ -20,7 +20,8 @@ type Mark struct {
 	Parent string
 	// Path is where the snapshot was when last seen; only a hint.
 	Path string
-	// Trans is the bound for the next diff (btrfs: otransid).
+	// Trans is larger in a later snapshot of the source (btrfs: otransid, the bound for the next diff; ZFS: createtxg; LVM: nanoseconds of
+	// the time of Taken).
 	Trans uint64
 	// Content changes when anybody altered the snapshot (btrfs: ctransid).
 	Content uint64

@@ -194,3 +194,77 @@ func TestLVMTwoJobsInOnePool(t *testing.T) {
 		b.atRest()
 	}
 }
+
+// checks wants these words from check of a source.
+func (b *volumeBench) checks(source string, status int, words ...string) {
+	b.t.Helper()
+	b.source = source
+	b.configure("")
+	out := b.snapdiff(status, "check")
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			b.t.Errorf("check of %s does not say %q:\n%s", source, w, out)
+		}
+	}
+}
+
+// TestLVMCheck: check says what is wrong with a volume and how to mend it.
+func TestLVMCheck(t *testing.T) {
+	b := newVolumeBench(t, MountVolume(t, Thin, Ext4), "")
+	b.snapdiff(0, "init")
+	b.checks(b.v.Dir, 0, "mail: can run")
+	hidden := filepath.Join(t.TempDir(), "empty")
+	b.sh("touch " + hidden + "; mount --bind " + hidden + " $(readlink -f /usr/sbin/thin_delta)")
+	b.checks(b.v.Name, 0, "warning: each run compares in full: thin_delta is not installed: install thin-provisioning-tools")
+	b.sh("umount $(readlink -f /usr/sbin/thin_delta)")
+
+	classic := MountVolume(t, Classic, Ext4)
+	b.sh("lvcreate -q -y -s -l 20%ORIGIN -n hers " + classic.Name)
+	b.checks("snapdiff-test/hers", 1, "it is itself a snapshot", "next: name its origin, "+classic.Name)
+	b.checks("snapdiff-test/pool", 1, `of type "thin-pool"`, "next: name a volume with a filesystem on it")
+	classic.Unmount(t)
+	b.checks(classic.Name, 1, "is not mounted", "next: mount it, unless that is meant") // another source than that of the store
+	b.sh("mkfs.btrfs -q -f " + NewVolume(t, Thin, 128<<20).Dev)
+	b.checks(b.lvs("-o", "vg_name,lv_name", "--separator", "/", "--sort", "-lv_time", "snapdiff-test")[0], 1, "neither ext4 nor XFS is on the volume", "mount the volume and name its mount point if it holds btrfs")
+
+	b.sh("lvcreate -q -y -L 32M -c 64k -T snapdiff-test/small; lvcreate -q -y -V 64M -T snapdiff-test/small -n filled")
+	t.Cleanup(func() { b.sh("lvremove -q -f -y snapdiff-test/small") })
+	b.sh(`mkfs.ext4 -q /dev/snapdiff-test/filled
+		for ((i = 60; $(lvs --noheadings -o data_percent snapdiff-test/small | cut -d. -f1) < 96; i++)); do
+			dd if=/dev/urandom of=/dev/snapdiff-test/filled bs=512k seek=$i count=1 oflag=direct status=none
+		done`)
+	b.checks("snapdiff-test/filled", 1, "the data of the thin pool snapdiff-test/small is full to 9", "next: lvextend -L +SIZE snapdiff-test/small")
+}
+
+// TestLVMSegments: a volume that is RAID is a source like others; one below a cache is refused with what to do, and goes on without it.
+func TestLVMSegments(t *testing.T) {
+	b := newVolumeBench(t, MountVolume(t, Classic, XFS), "")
+	dir := t.TempDir()
+	var disks []string
+	for i := range 2 {
+		image := filepath.Join(dir, fmt.Sprint("disk", i))
+		disk := strings.TrimSpace(b.sh("truncate -s 700M " + image + "; losetup -f --show " + image))
+		t.Cleanup(func() { b.sh("losetup -d " + disk) })
+		disks = append(disks, disk)
+	}
+	b.sh("modprobe -a dm-raid raid1 dm-cache dm-cache-smq; pvcreate -q " + strings.Join(disks, " ") + "; vgcreate -q snapdiff-segments " + strings.Join(disks, " "))
+	t.Cleanup(func() { b.sh("vgremove -q -f -y snapdiff-segments") })
+	b.sh("lvcreate -q -y --type raid1 -m 1 -L 320M -n raid snapdiff-segments; mkfs.ext4 -q /dev/snapdiff-segments/raid; mkdir " + dir + "/mnt; mount /dev/snapdiff-segments/raid " + dir + "/mnt")
+	t.Cleanup(func() { b.sh("umount " + dir + "/mnt") })
+	b.source = dir + "/mnt"
+	b.configure(`snapshot_size = "20%"`)
+	b.snapdiff(0, "init")
+	b.write("a")
+	b.silent("run")
+	b.write("b")
+	b.silent("run")
+	b.equal()
+	b.native()
+	b.sh("lvremove -q -y $(lvs --noheadings -o vg_name,lv_name --separator / -S lv_name=~^snapdiff_ snapdiff-segments)")
+
+	b.sh("lvcreate -q -y -L 32M -n fast snapdiff-segments; lvcreate -q -y -L 100M -n slow snapdiff-segments; lvconvert -q -y --type cache --cachevol fast snapdiff-segments/slow")
+	b.checks("snapdiff-segments/slow", 1, "a cache lies over it", "lvconvert --splitcache")
+	b.sh("lvconvert -q -y --splitcache snapdiff-segments/slow; mkfs.ext4 -q /dev/snapdiff-segments/slow")
+	b.store += "2"
+	b.checks("snapdiff-segments/slow", 1, "no store yet", "is not mounted")
+}

@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -13,6 +14,8 @@ import (
 // take twice as much. GOMEMLIMIT sets another one.
 const memoryLimit = 700 << 20
 
+// On a machine with one processor Go would give its only slot away at every system call that takes more than some
+// microseconds, and wait for it afterwards. A second slot, which stands empty, ends that.
 func main() {
 	environment := snapshot.Environ() // for libraries that call programs with ours
 	os.Clearenv()
@@ -22,6 +25,9 @@ func main() {
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
+	}
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
 	}
 	os.Exit((&app{destroy: leaveToDestroy}).execute(os.Args[1:], os.Stdout, os.Stderr))
 }

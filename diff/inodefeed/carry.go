@@ -14,34 +14,34 @@ const tick = 20 * time.Millisecond
 
 // Carry gives the inodes of a snapshot that changed in the very moment in which it was taken: what is written to them right
 // after it may leave their bytes on the device as they are, the time of change too. They must be handed to the next Diff
-// that has this snapshot as its base, in Side.Carried, where they are compared with everything that they hold.
-//
-// changed are the blocks that may differ from the snapshot before, as for Diff; all of the device where there is none.
-// taken is a time, by the clock of the machine that has the source mounted, at which the snapshot was not yet begun.
-func Carry(ctx context.Context, s Side, changed lvm.Blocks, taken time.Time) ([]diff.Key, error) {
+// that has this snapshot as its base, in Side.Carried, where they are compared with everything that they hold. Diff gives those of
+// its new snapshot: Carry reads all inodes of one that was not compared.
+func Carry(ctx context.Context, s Side) ([]diff.Key, error) {
 	fs, err := open(s)
 	if err != nil {
 		return nil, err
 	}
-	fs = fs.over(changed)
-	since := taken.Add(-tick)
+	all := lvm.Blocks{{Len: s.Size}}
+	fs = fs.over(all)
 	var keys []diff.Key
-	err = fs.scan(ctx, changed, func(num uint64) error {
+	err = fs.scan(ctx, all, func(num uint64) error {
 		i, _, err := lookUp(fs, num)
-		if err != nil {
-			return err
-		}
-		from := since
-		if i.coarse {
-			from = since.Add(-time.Second)
-		}
-		if time.Unix(i.ctimeSec, int64(i.ctimeNsec)).After(from) {
+		if err == nil && i.changedAround(s.Taken) {
 			keys = append(keys, diff.Key{Ino: num, Gen: i.Gen})
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("looking for inodes that changed while the snapshot was taken: %w", err)
 	}
 	return keys, nil
+}
+
+// changedAround tells an inode that may have changed in the moment in which a snapshot was begun, or later.
+func (i *inode) changedAround(taken time.Time) bool {
+	from := taken.Add(-tick)
+	if i.coarse {
+		from = from.Add(-time.Second)
+	}
+	return time.Unix(i.ctimeSec, int64(i.ctimeNsec)).After(from)
 }

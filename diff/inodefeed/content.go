@@ -33,14 +33,27 @@ func (f *feed) contents(ctx context.Context, pace *gentle.Pace) *contents {
 //
 // A file that cannot be read has changed, nobody knows where: to copy it meets the error, and says so.
 func (c *contents) compare(_ uint64, b, n diff.Info, basePath, nextPath string) ([]diff.Range, bool, error) {
-	if b.Size == 0 && n.Size == 0 {
+	switch {
+	case b.Size == 0 && n.Size == 0:
 		return nil, false, nil
+	case b.Size != n.Size && n.Size < small:
+		return wholeOf(n), true, nil
 	}
 	ranges, err := c.ranges(b, n, basePath, nextPath)
 	if err != nil || len(ranges) > mostRanges {
 		return nil, true, c.ctx.Err()
 	}
 	return ranges, b.Size != n.Size || len(ranges) > 0, nil
+}
+
+// small files are copied whole, whatever changed in them: where that one changed is known, nothing more is asked.
+const small = 128 << 10
+
+func wholeOf(n diff.Info) []diff.Range {
+	if n.Size == 0 {
+		return []diff.Range{}
+	}
+	return []diff.Range{{Len: n.Size}}
 }
 
 // ranges are the parts of the new file that differ; never nil.

@@ -221,7 +221,7 @@ const (
 
 // ext4InUse tells an inode that has a name, or may have one.
 func ext4InUse(b []byte) bool {
-	return le.Uint16(b) != 0 && le.Uint16(b[0x1A:]) != 0 && le.Uint32(b[0x20:])&ext4EaInode == 0
+	return le.Uint16(b) != 0 && le.Uint16(b[0x1A:]) != 0 && le.Uint32(b[ext4Flags:])&ext4EaInode == 0
 }
 
 func (fs *ext4) mask(b []byte) {

@@ -9,9 +9,12 @@ package inodefeed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,7 +30,9 @@ type Side struct {
 	Size   int64
 	// Root is the filesystem on it, mounted read-only.
 	Root *beneath.Root
-	// Carried is of use in a base only: what Carry gave for this snapshot.
+	// Taken is a time, by the clock of the machine that has the source mounted, at which the snapshot was not yet begun.
+	Taken time.Time
+	// Carried is of use in a base only: what Diff or Carry gave for this snapshot.
 	Carried []diff.Key
 	// Boot names the time for which the source was mounted without a break, as the boot id of its machine does roughly. Where
 	// it is not the same in both snapshots, data may have been written in place of which a crash left no trace in
@@ -37,37 +42,46 @@ type Side struct {
 }
 
 // Diff gives the change set between two snapshots. changed are the parts of the device that may differ, up to the end of the
-// smaller one; what lies behind that end is taken as changed. links knows the names in the base.
+// smaller one; what lies behind that end is taken as changed. links knows the names in the base. carry is for the Diff that will
+// have next as its base: see Carry.
 //
 // diff.ErrNotNative says that only a full comparison can be trusted, and why; lvm.ErrRecovery that nothing can be, since the
 // journal of a snapshot was not written back.
-func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.LinkIndex, opts diff.Options) (set *diff.ChangeSet, carry []diff.Key, err error) {
 	f, err := newFeed(base, next, changed)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	nums, dirs, err := f.candidates(ctx, base.Carried)
 	if err == nil && mountedAnew(base, next, f.base.fs, f.next.fs) {
 		err = f.sweep(ctx, next.Size, func(num uint64) error { nums = append(nums, num); return nil })
 	}
 	if err != nil {
-		return nil, fmt.Errorf("comparing the inodes of two snapshots: %w", err)
+		return nil, nil, fmt.Errorf("comparing the inodes of two snapshots: %w", err)
 	}
 	bt, nt, err := diff.Linked(ctx, f.base, f.next, links, dirs, opts.Exclude)
 	if err != nil {
-		return nil, fmt.Errorf("finding the names in a snapshot: %w", err)
+		return nil, nil, fmt.Errorf("finding the names in a snapshot: %w", err)
 	}
-	set, err := diff.Compare(ctx, bt, nt, f.contents(ctx, opts.Pace).compare, nums, opts)
+	set, err = diff.Compare(ctx, bt, nt, f.contents(ctx, opts.Pace).compare, nums, opts)
 	if err != nil {
-		return nil, fmt.Errorf("comparing two snapshots: %w", err)
+		return nil, nil, fmt.Errorf("comparing two snapshots: %w", err)
 	}
-	return set, nil
+	if next.Taken.Before(base.Taken) { // the clock was set back: times that have been may come again
+		f.carry, err = Carry(ctx, next)
+	}
+	slices.SortFunc(f.carry, func(a, b diff.Key) int { return cmp.Compare(a.Ino, b.Ino) })
+	return set, slices.Compact(f.carry), err // an inode may be carried on and have changed
 }
 
 // feed is what one Diff works with.
 type feed struct {
 	base, next *tree
 	changed    lvm.Blocks // of the new snapshot, also where the base had ended
+	taken      time.Time  // the new snapshot
+	// carry are the inodes that changed around then. Those that are as they were in the base changed before it was taken, or are among
+	// those that it carried.
+	carry []diff.Key
 }
 
 func newFeed(base, next Side, changed lvm.Blocks) (*feed, error) {
@@ -83,7 +97,8 @@ func newFeed(base, next Side, changed lvm.Blocks) (*feed, error) {
 		return nil, notNative("%s", why)
 	}
 	grown := lvm.Block{Off: base.Size, Len: next.Size - base.Size} // empty where it did not grow
-	return &feed{bt, nt, lvm.NewBlocks(append(changed[:len(changed):len(changed)], grown), next.Size)}, nil
+	blocks := lvm.NewBlocks(append(changed[:len(changed):len(changed)], grown), next.Size)
+	return &feed{base: bt, next: nt, changed: blocks, taken: next.Taken}, nil
 }
 
 // candidates are the inodes in use in the new snapshot whose bytes are not those of the base; dirs are the directories among
@@ -94,19 +109,22 @@ func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs [
 		if i.IsDir() {
 			dirs = append(dirs, num)
 		}
+		if i.changedAround(f.taken) {
+			f.carry = append(f.carry, diff.Key{Ino: num, Gen: i.Gen})
+		}
 	}
 	base, next := f.base.fs.over(f.changed), f.next.fs.over(f.changed)
 	var b, n []byte // copies
 	err = next.scan(ctx, f.changed, func(num uint64) error {
-		raw, err := next.raw(num)
+		after, err := next.raw(num)
 		if err != nil {
 			return err
 		}
-		n = append(n[:0], raw...)
-		if raw, err = base.raw(num); err != nil {
+		before, err := base.raw(num)
+		if err != nil || bytes.Equal(before, after) {
 			return err
 		}
-		b = append(b[:0], raw...)
+		b, n = append(b[:0], before...), append(n[:0], after...)
 		next.mask(n)
 		if len(b) > 0 {
 			base.mask(b)

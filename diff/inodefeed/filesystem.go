@@ -22,6 +22,8 @@ type filesystem interface {
 	mask(raw []byte)
 	// scan calls yield with the number of every inode in use that lies in the blocks, and stops at its first error.
 	scan(ctx context.Context, blocks lvm.Blocks, yield func(num uint64) error) error
+	// places are where the written data of a file lies on the device, by what raw gave of it; false where the inode does not tell all of it.
+	places(raw []byte) (all []lvm.Block, ok bool)
 	// over is the same filesystem for reading the inodes in the blocks one after another.
 	over(blocks lvm.Blocks) filesystem
 	// incomparable tells why the inodes of a base cannot be compared with these one by one; "" when they can.

@@ -80,6 +80,7 @@ func scanAll(t testing.TB, device []byte) (found []uint64, err error) {
 		if _, err := fs.decode(raw); err == nil {
 			found = append(found, num)
 		}
+		fs.places(raw)
 		fs.mask(bytes.Clone(raw))
 		return nil
 	})

@@ -2,6 +2,7 @@ package inodefeed
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +12,9 @@ import (
 	"snapdiff/snapshot/lvm"
 )
 
-// checkInodes compares what the device tells of every inode with what the mount does.
-func checkInodes(t testing.TB, s *snap) {
+// checkInodes compares what the device tells of every inode with what the mount does. told counts the files whose inode tells, and does
+// not tell, where the data lies.
+func checkInodes(t testing.TB, s *snap) (told map[bool]int) {
 	t.Helper()
 	fs, err := open(s.Side)
 	must(t, err)
@@ -26,6 +28,7 @@ func checkInodes(t testing.TB, s *snap) {
 	}))
 	keys := Keys(s.Side)
 	seen := 0
+	told = map[bool]int{}
 	walk(t, s.Root, func(path string, _ uint64, st unix.Stat_t) {
 		seen++
 		if !found[st.Ino] {
@@ -43,6 +46,9 @@ func checkInodes(t testing.TB, s *snap) {
 		if want := attrOf(st); got.Attr != want {
 			t.Errorf("%q is %+v on the device, should be %+v", path, got.Attr, want)
 		}
+		if got.IsRegular() {
+			told[checkPlaces(t, s, fs, path, raw)]++
+		}
 		if got.ctimeSec != st.Ctim.Sec || int64(got.ctimeNsec) != st.Ctim.Nsec {
 			t.Errorf("%q has ctime %d.%d on the device, should have %v", path, got.ctimeSec, got.ctimeNsec, st.Ctim)
 		}
@@ -50,6 +56,31 @@ func checkInodes(t testing.TB, s *snap) {
 	if unnamed := len(found) - seen; unnamed > 5 { // quota, orphan file and the like
 		t.Errorf("%d inodes on the device have no name", unnamed)
 	}
+	return told
+}
+
+// checkPlaces compares where the data of a file lies by its inode with what the kernel tells; false where the inode does not.
+func checkPlaces(t testing.TB, s *snap, fs filesystem, path string, raw []byte) bool {
+	t.Helper()
+	got, ok := fs.places(raw)
+	if !ok {
+		return false
+	}
+	fd, err := s.Root.Open(path, unix.O_RDONLY, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	list, _, err := extents(fd, 1<<50) // behind the end of the file too
+	must(t, err)
+	var want []lvm.Block
+	for _, e := range list {
+		if e.kind == written {
+			want = append(want, lvm.Block{Off: e.disk, Len: e.len})
+		}
+	}
+	if got, want := lvm.NewBlocks(got, s.Size), lvm.NewBlocks(want, s.Size); !slices.Equal(got, want) {
+		t.Errorf("the data of %q lies at %v by its inode, at %v by the kernel", path, got, want)
+	}
+	return true
 }
 
 func attrOf(st unix.Stat_t) diff.Attr {
@@ -71,6 +102,7 @@ var odd = []a.Change{
 	a.Create("old", 9, 1), a.Utimes("old", -(1<<31)+1, 0), a.Create("future", 9, 1), a.Utimes("future", 1<<32+77, 999999999),
 	a.Mknod("small", unix.S_IFCHR|0o600, 1, 3), a.Mknod("large", unix.S_IFBLK|0o604, 300, 70000), a.Fifo("fifo"), a.Socket("socket"),
 	a.Symlink("short", "link"), a.Create("f", 0o7777, 1), a.Chmod("f", 0o7777), a.Link("f", "g"), a.Wide("w", 300),
+	a.Create("two", 98304, 1), a.Punch("two", 16384, 65536), a.Create("many", 1<<20, 1), a.Many("punch", 0, 1<<20, 1<<15, func(i int) a.Change { return a.Punch("many", int64(i), 1<<14) }),
 }
 
 // TestInodes reads every inode of many forms of filesystems.
@@ -80,10 +112,13 @@ func TestInodes(t *testing.T) {
 			t.Run(string(kind)+" "+f.name, func(t *testing.T) {
 				v := newVolume(t, kind, volumeSize[kind], f.options...)
 				a.Apply(t, v.dir, odd...)
+				a.PreallocKeep("two", 16384, 16384).Apply(v.dir) // not every form can
 				if kind == a.XFS && f.name == "blocks of 1024" { // a tree of more than one level
 					a.Apply(t, v.dir, a.Wide("wide", 6000))
 				}
-				checkInodes(t, v.snapshot())
+				if told := checkInodes(t, v.snapshot()); told[true] == 0 || told[false] == 0 {
+					t.Errorf("where their data lies %d inodes tell and %d do not", told[true], told[false])
+				}
 			})
 		}
 	}

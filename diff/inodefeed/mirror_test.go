@@ -14,7 +14,6 @@ import (
 	a "snapdiff/apply/applytest"
 	"snapdiff/diff"
 	"snapdiff/snapshot"
-	"snapdiff/snapshot/lvm"
 )
 
 // mirror keeps a mirror of a volume, as a job does, and judges every run.
@@ -43,12 +42,11 @@ func (m *mirror) run() *diff.ChangeSet {
 	mark := snapshot.Mark{Kind: "lvm", Source: "volume", ID: fmt.Sprint(m.taken)}
 	var result *apply.Result
 	var set *diff.ChangeSet
-	blocks := lvm.Blocks{{Len: next.Size}}
 	if m.base == nil {
 		result, err = store.FirstCopy(m.Context(), apply.Copy{Next: next.Root, Keys: Keys(next.Side), Mark: mark}, apply.Options{})
 	} else {
-		blocks = changed(m, m.base, next)
-		set, err = Diff(m.Context(), m.base.Side, next.Side, blocks, index(m, m.base), diff.Options{})
+		blocks := changed(m, m.base, next)
+		set, next.Carried, err = Diff(m.Context(), m.base.Side, next.Side, blocks, index(m, m.base), diff.Options{})
 		must(m, err)
 		applied := *set
 		applied.Inodes = set.Inodes.Clone() // Apply uses them up
@@ -59,9 +57,10 @@ func (m *mirror) run() *diff.ChangeSet {
 		m.Errorf("incomplete: %q: %v", p.Path, p.Err)
 	}
 	m.judge(next)
-	next.Carried, err = Carry(m.Context(), next.Side, blocks, next.taken)
-	must(m, err)
-	if m.base != nil {
+	if m.base == nil {
+		next.Carried, err = Carry(m.Context(), next.Side)
+		must(m, err)
+	} else {
 		m.noFalseChange(set, next)
 		m.base.drop()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,7 +15,7 @@ import (
 
 // A machine that dies may have written data in place and not yet the inode with its new times: those wait for a journal commit,
 // with lazytime for a day. After a mount, therefore, no inode speaks for its data any more, and every file is asked
-// whether any of it lies in a changed block. Nothing in memory can tell a clean mount from another one.
+// whether any of it lies in a changed block: its inode, and the kernel where that does not tell. Nothing in memory can tell a clean mount from another one.
 
 // mountedAnew tells that the source may have been mounted again between the snapshots.
 func mountedAnew(base, next Side, b, n filesystem) bool {
@@ -29,11 +30,15 @@ func (f *feed) sweep(ctx context.Context, size int64, yield func(num uint64) err
 	all := lvm.Blocks{{Len: size}}
 	fs := f.next.fs.over(all)
 	return fs.scan(ctx, all, func(num uint64) error {
-		i, ok, err := lookUp(fs, num)
-		if err != nil || !ok || !i.IsRegular() || i.Size == 0 {
+		raw, err := fs.raw(num)
+		if err != nil || raw == nil {
 			return err
 		}
-		touched, err := f.touched(num, i)
+		i, err := fs.decode(raw)
+		if err != nil || !i.IsRegular() || i.Size == 0 {
+			return err
+		}
+		touched, err := f.touched(num, i, raw)
 		if err == nil && touched {
 			err = yield(num)
 		}
@@ -42,7 +47,10 @@ func (f *feed) sweep(ctx context.Context, size int64, yield func(num uint64) err
 }
 
 // touched tells whether any data of a file lies in a changed block. What lies in the inode itself is compared with it.
-func (f *feed) touched(num uint64, i inode) (bool, error) {
+func (f *feed) touched(num uint64, i inode, raw []byte) (bool, error) {
+	if all, ok := f.next.fs.places(raw); ok {
+		return slices.ContainsFunc(all, func(b lvm.Block) bool { return f.changed.Any(b.Off, b.Len) }), nil
+	}
 	fd, err := openHandle(f.next.root, f.next.fs.handle(num, i.Gen))
 	if errors.Is(err, unix.ESTALE) {
 		return false, nil // one of the filesystem's own

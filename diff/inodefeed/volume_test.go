@@ -95,9 +95,8 @@ func (v *volume) frozen(do func()) {
 // snap is a snapshot of a volume.
 type snap struct {
 	Side
-	dir   string // where it is mounted
-	file  *os.File
-	taken time.Time
+	dir  string // where it is mounted
+	file *os.File
 }
 
 // snapshot takes one and mounts it, both until the end of the test or drop.
@@ -131,7 +130,7 @@ var roOptions = map[a.Kind]string{a.Ext4: "loop,ro,noload", a.XFS: "loop,ro,nore
 // open mounts a copy of the device.
 func (v *volume) open(image string, taken time.Time) *snap {
 	v.Helper()
-	s := &snap{dir: image + ".mnt", taken: taken}
+	s := &snap{dir: image + ".mnt", Side: Side{Taken: taken}}
 	must(v, os.Mkdir(s.dir, 0o700))
 	command(v, "mount", "-o", roOptions[v.kind], image, s.dir)
 	v.Cleanup(func() { s.drop() })
@@ -249,7 +248,7 @@ func index(t testing.TB, s *snap) names {
 // compare gives the change set between two snapshots.
 func compare(t testing.TB, base, next *snap, opts diff.Options) *diff.ChangeSet {
 	t.Helper()
-	set, err := Diff(t.Context(), base.Side, next.Side, changed(t, base, next), index(t, base), opts)
+	set, _, err := Diff(t.Context(), base.Side, next.Side, changed(t, base, next), index(t, base), opts)
 	must(t, err)
 	return set
 }

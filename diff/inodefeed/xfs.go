@@ -3,6 +3,7 @@ package inodefeed
 import (
 	"context"
 	"fmt"
+	"sort"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +19,9 @@ type xfs struct {
 	super  xfsSuper
 	groups []xfsGroup
 
-	// The chunk that was looked at last.
-	recent      xfsChunk
-	recentGroup uint32
-	hasRecent   bool
+	// The leaf of a tree of chunks that was read last: neighbours are asked for one after another.
+	leaf      []xfsChunk
+	leafGroup uint32
 }
 
 func openXFS(dev *device) (*xfs, error) {
@@ -68,15 +68,17 @@ func (fs *xfs) handle(num, gen uint64) unix.FileHandle {
 
 // chunk finds the chunk that holds an inode.
 func (fs *xfs) chunk(group, inGroup uint32) (xfsChunk, bool, error) {
-	if fs.hasRecent && fs.recentGroup == group && inGroup-fs.recent.first < xfsChunkInodes {
-		return fs.recent, true, nil
+	if fs.leafGroup == group && len(fs.leaf) > 0 && inGroup >= fs.leaf[0].first && inGroup <= fs.leaf[len(fs.leaf)-1].last() {
+		i := sort.Search(len(fs.leaf), func(i int) bool { return fs.leaf[i].last() >= inGroup })
+		return fs.leaf[i], fs.leaf[i].first <= inGroup, nil
 	}
-	fs.hasRecent = false
+	var found xfsChunk
+	ok := false
 	err := fs.chunks(context.Background(), group, inGroup, inGroup, func(c xfsChunk) error {
-		fs.recent, fs.recentGroup, fs.hasRecent = c, group, true
+		found, ok = c, true
 		return nil
 	})
-	return fs.recent, fs.hasRecent, err
+	return found, ok, err
 }
 
 func (fs *xfs) raw(num uint64) ([]byte, error) {
@@ -129,7 +131,6 @@ func (fs *xfs) scan(ctx context.Context, blocks lvm.Blocks, yield func(uint64) e
 
 // inUse calls yield for the inodes of a chunk that are in use, with numbers from low to high.
 func (fs *xfs) inUse(group uint32, c xfsChunk, low, high uint32, yield func(uint64) error) error {
-	fs.recent, fs.recentGroup, fs.hasRecent = c, group, true
 	for i := range uint32(xfsChunkInodes) {
 		if c.first+i < low || c.first+i > high {
 			continue

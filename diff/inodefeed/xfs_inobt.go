@@ -12,6 +12,9 @@ type xfsChunk struct {
 	free  uint64 // a bit for each inode that is not in use, or has no place on the device
 }
 
+// last is the number of its last inode.
+func (c xfsChunk) last() uint32 { return c.first + xfsChunkInodes - 1 }
+
 const (
 	xfsChunkInodes   = 64         // XFS_INODES_PER_CHUNK
 	xfsChunkSize     = 16         // struct xfs_inobt_rec
@@ -79,9 +82,16 @@ func (s *xfsSuper) decodeNode(b []byte, group, level uint32) (n xfsNode, err err
 		return n, fmt.Errorf("it has %d records and room for %d", count, room)
 	}
 	body := b[xfsInobtHead:]
+	if level == 0 {
+		n.chunks = make([]xfsChunk, 0, count)
+	}
 	for i := range count {
 		if level == 0 {
-			n.chunks = append(n.chunks, s.decodeChunk(body[i*xfsChunkSize:]))
+			c := s.decodeChunk(body[i*xfsChunkSize:])
+			if i > 0 && (c.first < n.chunks[i-1].first || c.first-n.chunks[i-1].first < xfsChunkInodes) {
+				return n, fmt.Errorf("its records %d and %d are not in order", i-1, i)
+			}
+			n.chunks = append(n.chunks, c)
 			continue
 		}
 		n.firsts = append(n.firsts, be.Uint32(body[i*4:]))
@@ -121,6 +131,9 @@ func (fs *xfs) below(ctx context.Context, group, block, level, low, high uint32,
 		if err := fs.below(ctx, group, n.blocks[i], level-1, low, high, yield); err != nil {
 			return err
 		}
+	}
+	if level == 0 {
+		fs.leaf, fs.leafGroup = n.chunks, group
 	}
 	for _, c := range n.chunks {
 		if c.first <= high && low-min(low, c.first) < xfsChunkInodes {

@@ -29,23 +29,44 @@ func (i *idle) drop(uuid string) {
 	delete(i.list, uuid)
 }
 
+// but gives the list without those that go anyway.
+func (i *idle) but(others []Volume) (rest []Volume) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for uuid, v := range i.list {
+		if _, ok := byUUID(others, uuid); !ok {
+			rest = append(rest, v)
+		}
+	}
+	return rest
+}
+
+// deactivation is the command that has the devices of volumes go.
+func deactivation(list []Volume) []string {
+	command := []string{"lvchange", "-q", "-a", "n"}
+	for _, v := range list {
+		command = append(command, v.Path())
+	}
+	return command
+}
+
+// rests notes that volumes were deactivated.
+func (s *Source) rests(list []Volume) {
+	for _, v := range list {
+		s.seen.update(v.UUID, func(v *Volume) { v.Active = false })
+		s.idle.drop(v.UUID)
+	}
+}
+
 // Close deactivates the snapshots that were opened and closed. They must have been; the source can be used again.
 func (s *Source) Close() error {
-	s.idle.mu.Lock()
-	defer s.idle.mu.Unlock()
-	if len(s.idle.list) == 0 {
+	list := s.idle.but(nil)
+	if len(list) == 0 {
 		return nil
 	}
-	args := []string{"-q", "-a", "n"}
-	for _, v := range s.idle.list {
-		args = append(args, v.Path())
-	}
-	if err := change(context.Background(), "lvchange", args...); err != nil {
+	if err := changeAll(context.Background(), deactivation(list)); err != nil {
 		return fmt.Errorf("deactivate snapshots: %w", err)
 	}
-	for uuid := range s.idle.list {
-		s.seen.update(uuid, func(v *Volume) { v.Active = false })
-	}
-	s.idle.list = nil
+	s.rests(list)
 	return nil
 }

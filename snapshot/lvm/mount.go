@@ -20,6 +20,18 @@ var ErrFilesystem = errors.New("neither ext4 nor XFS is on the volume")
 // ErrRecovery says that a snapshot shows a state that its filesystem's journal would still have to mend.
 var ErrRecovery = errors.New("the filesystem was not brought in order before the snapshot was taken")
 
+// errTorn says that no journal can mend what a snapshot shows.
+var errTorn = errors.New("the filesystem is not in order")
+
+// checkReplay refuses to replay a journal that lies on a device of its own: it is the source's, which would be without it afterwards.
+func checkReplay(kind string, start []byte) error {
+	le := binary.LittleEndian
+	if kind == "ext4" && le.Uint32(start[extJournalInodeAt:]) == 0 && le.Uint32(start[extJournalDeviceAt:]) != 0 {
+		return advise("mount the volume, or e2fsck it", "%w: its journal lies on another device and was not written back", errTorn)
+	}
+	return nil
+}
+
 // startSize is so much of the start of a volume as tells what is on it, and whether anybody has mounted it for writing: both
 // ext4 and XFS then write their superblock.
 const startSize = 64 << 10
@@ -29,7 +41,13 @@ const startSize = 64 << 10
 const (
 	extSuper           = 1024
 	extMagicAt         = extSuper + 0x38
+	extStateAt         = extSuper + 0x3A
+	extCompatAt        = extSuper + 0x5C
 	extIncompatAt      = extSuper + 0x60
+	extJournalInodeAt  = extSuper + 0xE0
+	extJournalDeviceAt = extSuper + 0xE4
+	extValid           = 0x1 // EXT4_VALID_FS: unmounted cleanly; cleared while a filesystem without a journal is mounted
+	extCompatJournal   = 0x4 // EXT4_FEATURE_COMPAT_HAS_JOURNAL
 	extMagic           = 0xef53
 	extIncompatRecover = 0x4        // EXT4_FEATURE_INCOMPAT_RECOVER: the journal holds what is not yet in its place
 	xfsMagic           = 0x58465342 // "XFSB"
@@ -67,6 +85,10 @@ func checkClean(device string, start []byte, frozen bool) error {
 	if kind == "ext4" {
 		if binary.LittleEndian.Uint32(start[extIncompatAt:])&extIncompatRecover != 0 {
 			return ErrRecovery
+		}
+		le := binary.LittleEndian
+		if !frozen && le.Uint32(start[extCompatAt:])&extCompatJournal == 0 && le.Uint16(start[extStateAt:])&extValid == 0 {
+			return advise("unmount the volume wherever it is mounted, or e2fsck -f it", "%w: it has no journal and was not unmounted", errTorn)
 		}
 		return nil
 	}

@@ -63,7 +63,7 @@ func (snap *Snapshot) activate(ctx context.Context, s *Source) error {
 	v := snap.volume
 	s.idle.drop(v.UUID)
 	if !v.Active {
-		if err := change(ctx, "lvchange", "-q", "-a", "y", "-K", v.Path()); err != nil {
+		if err := changeAll(ctx, activation(v)); err != nil {
 			return fmt.Errorf("activate snapshot %s: %w", v.Path(), err)
 		}
 		s.seen.update(v.UUID, func(v *Volume) { v.Active = true })

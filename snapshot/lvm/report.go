@@ -48,6 +48,18 @@ func (r *report) add(v Volume) {
 	r.all = append(r.all, v)
 }
 
+// known is what there was when somebody asked last, with what we have done since: good enough to find our own snapshots, which
+// nobody else makes.
+func (s *Source) known(ctx context.Context) ([]Volume, error) {
+	s.seen.mu.Lock()
+	all, never := slices.Clone(s.seen.all), s.seen.asked.IsZero()
+	s.seen.mu.Unlock()
+	if never {
+		return s.now(ctx)
+	}
+	return all, nil
+}
+
 // update notes what we changed of a volume.
 func (r *report) update(uuid string, change func(*Volume)) {
 	r.mu.Lock()

@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type New struct {
 	Tag string
 	// Percent of the origin is the size of a classic snapshot.
 	Percent int
+	// Beside is the UUID of an older snapshot that will be opened too; may be "". It costs less to activate both at once.
+	Beside string
 }
 
 // Take takes a read-only snapshot of the source: a thin one of a thin volume, else a classic one. The kernel writes out and
@@ -64,7 +67,7 @@ func (s *Source) TakeOf(ctx context.Context, name string, n New) (mark snapshot.
 		return mark, fmt.Errorf("snapshot %s: %w", name, ErrOverflowed)
 	case v.Thin():
 		if mark, err = s.take(ctx, v, all, n); err == nil {
-			mark.Taken = v.Created.UTC()
+			mark.Taken, mark.Trans = v.Created.UTC(), uint64(v.Created.UnixNano())
 		}
 		return mark, err
 	case !v.ReadOnly:
@@ -93,17 +96,11 @@ func (s *Source) take(ctx context.Context, of Volume, all []Volume, n New) (mark
 	}
 	during := session(of)
 	taken := time.Now()
-	if err := change(ctx, "lvcreate", lvcreate(of, n)...); err != nil {
-		return mark, fmt.Errorf("take a snapshot of %s: %w", of.Path(), err)
-	}
-	ctx = context.WithoutCancel(ctx) // what is there now must be looked after
-	made, err := s.made(ctx, of, n.Name)
+	made, err := s.make(ctx, of, all, n)
 	if err != nil {
 		return mark, fmt.Errorf("take a snapshot of %s: %w", of.Path(), err)
 	}
-	if made.Thin() {
-		s.idle.add(made) // until it is opened
-	}
+	ctx = context.WithoutCancel(ctx) // what is there now must be looked after
 	start, err := s.settle(ctx, made, of, still)
 	if err != nil {
 		return mark, errors.Join(fmt.Errorf("take a snapshot of %s: %w", of.Path(), err), s.Remove(ctx, made.UUID))
@@ -115,9 +112,37 @@ func (s *Source) take(ctx context.Context, of Volume, all []Volume, n New) (mark
 	return mark, nil
 }
 
-// lvcreate is the command line that makes a snapshot. A thin one is not activated by default and not at boot.
+// make makes the snapshot, active, and activates the one that is to be opened beside it.
+func (s *Source) make(ctx context.Context, of Volume, all []Volume, n New) (Volume, error) {
+	commands := [][]string{lvcreate(of, n)}
+	beside, ok := byUUID(all, n.Beside)
+	if ok = ok && beside.Thin() && !beside.Active; ok {
+		commands = append(commands, activation(beside))
+	}
+	err := changeAll(ctx, commands...)
+	if err != nil && !ok {
+		return Volume{}, err
+	}
+	made, e := s.made(context.WithoutCancel(ctx), of, n.Name)
+	if e != nil {
+		return made, cmp.Or(err, e)
+	}
+	if made.Thin() {
+		s.idle.add(made) // until it is opened
+	}
+	if ok && err == nil { // else Open tries again, and says what is wrong
+		s.seen.update(beside.UUID, func(v *Volume) { v.Active = true })
+		s.idle.add(beside)
+	}
+	return made, nil
+}
+
+// activation is the command that makes the device of a thin snapshot appear.
+func activation(v Volume) []string { return []string{"lvchange", "-q", "-a", "y", "-K", v.Path()} }
+
+// lvcreate is the command that makes a snapshot. A thin one is not activated by default and not at boot.
 func lvcreate(origin Volume, n New) []string {
-	args := []string{"-q", "-y", "-s", "-p", "r", "-n", n.Name}
+	args := []string{"lvcreate", "-q", "-y", "-s", "-p", "r", "-n", n.Name}
 	if n.Tag != "" {
 		args = append(args, "--addtag", n.Tag)
 	}
@@ -161,7 +186,7 @@ func room(origin Volume, all []Volume, n New) error {
 
 // mark describes a snapshot that begins so. Nothing is known of how its source was mounted.
 func (s *Source) mark(v Volume, start []byte, taken time.Time) snapshot.Mark {
-	return snapshot.Mark{Kind: "lvm", Source: s.uuid, ID: v.UUID, Parent: v.OriginUUID, Path: v.Path(), Taken: taken.UTC(),
+	return snapshot.Mark{Kind: "lvm", Source: s.uuid, ID: v.UUID, Parent: v.OriginUUID, Path: v.Path(), Taken: taken.UTC(), Trans: uint64(taken.UnixNano()),
 		Content: fingerprint(start), Session: "unknown " + v.UUID}
 }
 
@@ -196,6 +221,9 @@ func replay(ctx context.Context, v Volume) error {
 		return err
 	}
 	kind, err := filesystem(start)
+	if err == nil {
+		err = checkReplay(kind, start)
+	}
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,43 @@ func TestUncleanSource(t *testing.T) {
 	}
 }
 
+// TestTornSource: what no journal mends is refused, and a journal on a device of its own is left to the source.
+func TestTornSource(t *testing.T) {
+	journal := NewVolume(t, Thin, 16<<20)
+	sh(t, "mkfs.ext4 -q -b 4096 -O journal_dev "+journal.Dev)
+	for name, options := range map[string][]string{"without a journal": {"-O", "^has_journal"}, "journal elsewhere": {"-J", "device=" + journal.Dev}} {
+		t.Run(name, func(t *testing.T) {
+			v := MountVolume(t, Thin, Ext4, options...)
+			write(t, v, "file", "then")
+			s := open(t, v.Name)
+			closeSnapshot(t, openSnapshot(t, s, take(t, s, "1"))) // mounted, it is frozen and in order
+			write(t, v, "file", "now")
+			sh(t, "sync "+filepath.Join(v.Dir, "file"))
+			shutdown(t, v.Dir)
+			v.Unmount(t)
+			if name == "without a journal" { // as it is while a machine has it mounted that we know nothing of
+				sh(t, "debugfs -w -R 'set_super_value state 0' "+v.Dev)
+			}
+			s = open(t, v.Name)
+			_, err := s.Take(t.Context(), New{Name: Prefix + "2"})
+			var a advice
+			if !errors.Is(err, errTorn) || !errors.As(err, &a) || !strings.Contains(a.next, "e2fsck") {
+				t.Errorf("a snapshot of it: %v", err)
+			}
+			if ours, err := s.Ours(t.Context(), Prefix+"2"); err != nil || len(ours) > 0 {
+				t.Errorf("it was left behind: %v, %v", ours, err)
+			}
+			if name == "without a journal" {
+				sh(t, "e2fsck -f -y "+v.Dev+" || [ $? = 1 ]")
+			}
+			v.Mount(t)
+			if got, err := os.ReadFile(filepath.Join(v.Dir, "file")); err != nil || string(got) != "now" {
+				t.Errorf("the source has %q: %v", got, err)
+			}
+		})
+	}
+}
+
 // shutdown ends a filesystem as if its disk had gone: nothing more is written. (A copy of the device of a live one would not do:
 // what is written back meanwhile tears it.)
 func shutdown(t testing.TB, dir string) {
@@ -83,14 +120,14 @@ func TestOverflow(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	v := MountVolume(t, Classic, Ext4, "-E", "lazy_itable_init=0") // nothing may write beside us
 	s := open(t, v.Dir)
-	_, err := s.Take(t.Context(), New{Name: Prefix + "1", Percent: 10})
+	base, err := s.Take(t.Context(), New{Name: Prefix + "1", Percent: 10})
 	must(t, err)
 	for i, full := 0, 0.0; full < FullData; i++ {
 		sh(t, fmt.Sprintf("dd if=/dev/urandom of=%s/%d bs=1M count=%d conv=fsync status=none", v.Dir, i, max(1, 30-30*i)))
-		s.seen.asked = s.seen.asked.Add(-fresh)
-		ours, err := s.Ours(t.Context(), Prefix)
+		all, err := s.now(t.Context())
 		must(t, err)
-		full = ours[0].Data
+		base, _ := byUUID(all, base.ID)
+		full = base.Data
 	}
 	if _, err := s.Take(t.Context(), New{Name: Prefix + "2", Percent: 10}); !errors.Is(err, ErrFull) {
 		t.Errorf("beside a snapshot that is nearly full: %v", err)

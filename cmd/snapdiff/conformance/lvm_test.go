@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/cmd/snapdiff/job"
 )
 
 // lvmDriver makes logical volumes. One kind of mirror is enough: what it is on has nothing to do with the source.
@@ -96,6 +98,40 @@ func (b *bench) inPlace(path string) {
 	_, err = f.WriteAt([]byte("in place"), 9000)
 	b.must(err)
 	b.must(unix.Fdatasync(int(f.Fd())))
+}
+
+// TestLVMImport: snapshots that somebody else took become restore points, in the order in which they were taken.
+func TestLVMImport(t *testing.T) {
+	for kind, fs := range map[VolumeKind]Kind{Thin: XFS, Classic: Ext4} {
+		t.Run(string(kind)+"/"+string(fs), func(t *testing.T) {
+			b, v := newVolumeBench(t, kind, fs, `snapshot_size = "20%"`)
+			size := map[VolumeKind]string{Classic: "-l 20%ORIGIN"}[kind]
+			hers := func(name string) string {
+				name = v.Name + name
+				b.command("bash", "-ec", "sleep 1.1; lvcreate -q -y -s -p r "+size+" -n "+filepath.Base(name)+" "+v.Name) // LVM keeps whole seconds
+				t.Cleanup(func() { b.command("lvremove", "-q", "-y", name) })
+				return name
+			}
+			Apply(t, v.Dir, Create("a", 50000, 1), Create("b", 50000, 2))
+			old := hers("old")
+			b.run()
+			Apply(t, v.Dir, Append("a", 10, 3), Remove("b"), Create("c", 9, 4))
+			next := hers("next")
+			Apply(t, v.Dir, Append("a", 10, 5), Create("b", 7, 6))
+			b.imports(next)
+			if _, err := os.Stat(filepath.Join(b.job.Store, "tree", "b")); err == nil {
+				t.Error("the mirror has what came after the snapshot")
+			}
+			for _, name := range []string{old, next} {
+				_, err := job.Run(b.Context(), b.job, job.Options{Snapshot: name})
+				if err == nil || !strings.Contains(err.Error(), "the restore point r2") || !strings.Contains(hint.Of(err), "in the order") {
+					t.Errorf("the run from %s: %v", name, err)
+				}
+			}
+			b.native()
+			b.judgePast()
+		})
+	}
 }
 
 // TestLVMLostBase: a classic base that overflowed, and a pool whose metadata snapshot somebody else holds, lead to a full

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
@@ -214,7 +215,8 @@ func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return result, r.clean(ctx, mark)
+	// Closed first, what it needed of its source can be given back in one go with the old snapshots.
+	return result, errors.Join(next.Close(), r.clean(ctx, mark))
 }
 
 // mend compares in full at once where the run met a mirror that somebody had altered; nil if it did not.
@@ -237,9 +239,10 @@ func (r *runner) mend(ctx context.Context) (*apply.Result, error) {
 }
 
 // newState gives the snapshot that the mirror is to equal: a new one of the source, a foreign one, or that of a held run.
-func (r *runner) newState(ctx context.Context) (snapshot.Mark, error) {
-	var mark snapshot.Mark
-	var err error
+func (r *runner) newState(ctx context.Context) (mark snapshot.Mark, err error) {
+	if err := r.expectBase(); err != nil {
+		return mark, err
+	}
 	switch {
 	case r.opts.Approve != 0:
 		return r.approve()
@@ -257,6 +260,19 @@ func (r *runner) newState(ctx context.Context) (snapshot.Mark, error) {
 	return mark, err
 }
 
+// expectBase tells the source what the new snapshot will be compared with, unless it is not going to be.
+func (r *runner) expectBase() error {
+	e, ok := r.src.(source.Expecter)
+	if !ok || r.why != "" {
+		return nil
+	}
+	last, _, err := r.store.Last()
+	if err == nil && last != nil {
+		e.Expect(last.Mark)
+	}
+	return err
+}
+
 // foreign takes over a snapshot that somebody else made. It must be newer than the last restore point: restore points are
 // in the order of time, and the filesystem cannot tell what changed backwards.
 func (r *runner) foreign(ctx context.Context) (snapshot.Mark, error) {
@@ -272,13 +288,21 @@ func (r *runner) foreign(ctx context.Context) (snapshot.Mark, error) {
 	if mark.Trans == last.Mark.Trans {
 		order = "is the state of"
 	}
-	err = hint.With(fmt.Errorf("the snapshot %s %s the restore point r%d (transaction %d, r%d has %d): nothing was changed",
-		r.opts.Snapshot, order, last.ID, mark.Trans, last.ID, last.Mark.Trans),
+	err = hint.With(fmt.Errorf("the snapshot %s %s the restore point r%d (%s, r%d has %s): nothing was changed",
+		r.opts.Snapshot, order, last.ID, age(mark), last.ID, age(last.Mark)),
 		"import snapshots in the order in which they were made; older ones cannot come between")
 	if mark.ID != last.Mark.ID { // where others' snapshots are bases themselves, it is ours to keep
 		err = errors.Join(err, r.src.Drop(ctx, mark))
 	}
 	return mark, err
+}
+
+// age tells what Trans of a mark is, for people.
+func age(m snapshot.Mark) string {
+	if m.Kind == "lvm" {
+		return "the time " + m.Taken.Local().Format(time.DateTime)
+	}
+	return fmt.Sprintf("transaction %d", m.Trans)
 }
 
 // bring makes the mirror equal to next.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type lvmSource struct {
 	job config.Job
 	*lvm.Source
 
+	base string // UUID of the snapshot that the next one will be compared with; "" where that is not known
 	mu   sync.Mutex
 	open map[*Snapshot]*lvm.Snapshot
 }
@@ -69,8 +71,11 @@ func (s *lvmSource) prefix() string {
 
 // newSnapshot says how a snapshot taken now is to be made.
 func (s *lvmSource) newSnapshot() lvm.New {
-	return lvm.New{Name: s.prefix() + time.Now().UTC().Format("20060102T150405.000000000Z"), Tag: "snapdiff_job=" + s.job.Name, Percent: s.job.SnapshotSize}
+	return lvm.New{Beside: s.base, Name: s.prefix() + time.Now().UTC().Format("20060102T150405.000000000Z"), Tag: "snapdiff_job=" + s.job.Name, Percent: s.job.SnapshotSize}
 }
+
+// Expect implements Expecter.
+func (s *lvmSource) Expect(base snapshot.Mark) { s.base = base.ID }
 
 func (s *lvmSource) Take(ctx context.Context) (snapshot.Mark, error) {
 	mark, err := s.Source.Take(ctx, s.newSnapshot())
@@ -132,24 +137,9 @@ func (s *lvmSource) Drop(ctx context.Context, mark snapshot.Mark) error {
 }
 
 func (s *lvmSource) Clean(ctx context.Context, keep ...snapshot.Mark) error {
-	ours, err := s.Ours(ctx, s.prefix())
-	if err != nil {
-		return fmt.Errorf("find old snapshots: %w", err)
-	}
-	kept := map[string]bool{}
-	for _, m := range keep {
-		kept[m.ID] = true
-	}
-	var errs []error
-	for _, v := range ours {
-		if kept[v.UUID] {
-			continue
-		}
-		if err := s.Remove(ctx, v.UUID); err != nil {
-			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
-		}
-	}
-	return errors.Join(errs...)
+	return s.Source.Clean(ctx, s.prefix(), func(uuid string) bool {
+		return slices.ContainsFunc(keep, func(m snapshot.Mark) bool { return m.ID == uuid })
+	})
 }
 
 func (s *lvmSource) Comparable(base, next snapshot.Mark) string {
@@ -181,16 +171,9 @@ func (s *lvmSource) compare(ctx context.Context, base, next *Snapshot, changed l
 	if from.Carried, err = s.carried(ctx, base, from); err != nil {
 		return nil, err
 	}
-	set, err := inodefeed.Diff(ctx, from, to, changed, links, opts)
+	set, carry, err := inodefeed.Diff(ctx, from, to, changed, links, opts)
 	if err != nil {
 		return nil, err
-	}
-	carry, err := inodefeed.Carry(ctx, to, changed, next.Mark.Taken)
-	if err != nil {
-		return nil, err
-	}
-	if next.Mark.Taken.Sub(base.Mark.Taken) < 2*time.Second { // then what was carried may still be as young
-		carry = append(carry, from.Carried...)
 	}
 	next.Mark.Carry = encodeCarry(carry)
 	return set, nil
@@ -199,7 +182,7 @@ func (s *lvmSource) compare(ctx context.Context, base, next *Snapshot, changed l
 // side is a snapshot as the comparison of inodes takes it.
 func (s *lvmSource) side(snap *Snapshot) inodefeed.Side {
 	native := s.native(snap)
-	return inodefeed.Side{Device: native.Device, Size: native.Size, Root: snap.Root, Boot: snap.Mark.Session}
+	return inodefeed.Side{Device: native.Device, Size: native.Size, Root: snap.Root, Taken: snap.Mark.Taken, Boot: snap.Mark.Session}
 }
 
 // carried are the inodes that changed in the moment in which a base was taken. After a first copy or a full comparison
@@ -208,7 +191,7 @@ func (s *lvmSource) carried(ctx context.Context, base *Snapshot, side inodefeed.
 	if keys, ok := decodeCarry(base.Mark.Carry); ok {
 		return keys, nil
 	}
-	return inodefeed.Carry(ctx, side, lvm.Blocks{{Len: side.Size}}, base.Mark.Taken)
+	return inodefeed.Carry(ctx, side)
 }
 
 // mostCarried is how many inodes a mark takes: more of them are looked for again.

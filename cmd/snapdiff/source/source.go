@@ -4,6 +4,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -73,6 +74,12 @@ type Checker interface {
 	Check(ctx context.Context) (missing, warnings []error)
 }
 
+// Expecter is a Source that takes a snapshot at less cost when it knows what the snapshot will be compared with.
+type Expecter interface {
+	// Expect names the base, which will be opened beside what Take gives next.
+	Expect(base snapshot.Mark)
+}
+
 // Holder is a Source that keeps others from destroying its base.
 type Holder interface {
 	// Held says how others meet the hold on a snapshot, and how to give it up; "" when there is none.
@@ -97,13 +104,15 @@ type Snapshot struct {
 	Root *beneath.Root
 	// release gives back what opening took: a mount, an activation. May be nil.
 	release func() error
+	closed  bool
 }
 
-// Close closes the snapshot. It may be called on nil.
+// Close closes the snapshot. It may be called on nil, and again.
 func (s *Snapshot) Close() error {
-	if s == nil {
+	if s == nil || s.closed {
 		return nil
 	}
+	s.closed = true
 	err := s.Root.Close()
 	if s.release != nil {
 		err = errors.Join(err, s.release())
@@ -164,10 +173,16 @@ func openNamed(ctx context.Context, j config.Job) (Source, error) {
 		}
 		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := moreThanNoModule(errs); err != nil {
 		return nil, fmt.Errorf("source %s: %w", j.Source, err)
 	}
 	return nil, hint.With(fmt.Errorf("source %s: there is nothing of that name", j.Source), "a source is %s; a path begins with /", whats())
+}
+
+// moreThanNoModule joins errors. That ZFS cannot be asked is only worth saying where nobody else knows the name.
+func moreThanNoModule(errs []error) error {
+	others := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return errors.Is(err, zfs.ErrNoModule) })
+	return cmp.Or(errors.Join(others...), errors.Join(errs...))
 }
 
 // whats lists what a source may be.
