@@ -117,15 +117,33 @@ func TestZFSLife(t *testing.T) {
 	b.zfs("mount", "SOURCE")
 	b.origin.live = true
 
-	b.zfs("snapshot", "SOURCE@nightly") // another's snapshot serves as base
-	if _, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf, Snapshot: b.origin.source + "@nightly"}); err != nil {
-		t.Fatal(err)
-	}
-	b.judge()
-	b.haveSnapshots("admin:0 nightly:1")
-	Apply(t, b.origin.dir, Create("z", 1, 1))
+	// Others' snapshots serve as bases: named by sanoid, and by zrepl, which holds its own.
+	const sanoid, zrepl = "autosnap_2026-11-28_00:00:02_daily", "zrepl_20261128_000002_000"
+	b.zfs("snapshot", "SOURCE@"+sanoid)
+	b.imports(b.origin.source + "@" + sanoid)
+	b.haveSnapshots("admin:0 " + sanoid + ":1")
+	Apply(t, b.origin.dir, Create("z", 1, 1), Remove("e/y"))
+	b.zfs("snapshot", "SOURCE@"+zrepl)
+	b.zfs("hold", "zrepl_last_received_J_mail", "SOURCE@"+zrepl)
+	Apply(t, b.origin.dir, Create("later", 1, 1))
+	b.imports("@" + zrepl)
+	b.haveSnapshots("admin:0 " + sanoid + ":0 " + zrepl + ":2")
 	b.native()
-	b.haveSnapshots("admin:0 nightly:0 ours:1")
+	b.haveSnapshots("admin:0 " + sanoid + ":0 " + zrepl + ":1 ours:1")
+	b.zfs("release", "zrepl_last_received_J_mail", "SOURCE@"+zrepl)
+}
+
+// imports makes a run from a snapshot that somebody else made.
+func (b *bench) imports(name string) {
+	b.Helper()
+	reports, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf, Snapshot: name})
+	b.must(err)
+	if r := reports[0]; r.How != "native" {
+		b.Errorf("the run from %s compared %s: %s", name, r.How, r.Reason)
+	}
+	b.origin.live = false // it may have changed since
+	b.judge()
+	b.origin.live = true
 }
 
 // TestZFSLostBase: what makes the base useless leads to a full comparison that says why, and the next run is a native one. The
@@ -196,6 +214,8 @@ func TestZFSRefusals(t *testing.T) {
 	b.checks(job.Warning, "its limit is 1", "snapshot_limit=none "+source)
 	b.zfs("set", "snapshot_limit=none", "SOURCE")
 	b.zfs("create", "-V", "16M", "-s", "SOURCE/volume")
+	b.job.Source = source + "/volume"
+	b.checks(job.Missing, "is a volume", "zfs list -t filesystem")
 	for name, words := range map[string]string{source + "/volume": "is a volume", source + "/none": "there is nothing of that name"} {
 		b.job.Source = name
 		b.fails(words, "")
