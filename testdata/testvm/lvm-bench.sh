@@ -1,22 +1,26 @@
 #!/bin/bash
-# lvm-bench.sh [FILES [CHANGED]]: one incremental run from a logical volume against rsync -aHAX --delete from the mounted snapshot,
-# both in the test machine, where system calls are dear and CPU is not: the figures are ratios. docs/performance.md has them.
+# lvm-bench.sh [FILES [CHANGED [ROUNDS]]]: incremental runs from a logical volume against rsync -aHAX --delete from the mounted
+# snapshot, both in the test machine, where system calls are dear and CPU is not: the figures are ratios, all of one machine, snapdiff
+# and rsync in turn. Then a run after the source was mounted anew, when every file is asked where its data lies. FS="ext4 xfs" chooses;
+# OTHER=PROGRAM is another build of snapdiff that takes turns with this one. docs/performance.md has them.
 set -euo pipefail
 if [ "${1:-}" != guest ]; then
 	cd "$(dirname "$0")/../.."
 	bin=$(mktemp -d); trap 'rm -rf "$bin"' EXIT
 	CGO_ENABLED=0 go build -buildvcs=false -o "$bin/snapdiff" ./cmd/snapdiff
-	testdata/testvm/run.sh -v "$bin" -d 8G -d 8G "bash testdata/testvm/lvm-bench.sh guest ${1:-100000} ${2:-1000} $bin/snapdiff"
+	[ -z "${OTHER:-}" ] || cp "$OTHER" "$bin/other"
+	testdata/testvm/run.sh -v "$bin" -d 8G -d 8G \
+		"FS=\"${FS:-ext4 xfs}\" bash testdata/testvm/lvm-bench.sh guest ${1:-100000} ${2:-1000} ${3:-3} $bin"
 	exit
 fi
-files=$2 changed=$3 snapdiff=$4
+files=$2 changed=$3 rounds=$4 bin=$5
 for m in dm-mod dm-thin-pool dm-snapshot; do modprobe $m; done
 mkdir /src /mirror /snap
 { pvcreate -q /dev/ubda; vgcreate -q vg /dev/ubda; lvcreate -q -L 6G -T vg/pool; mkfs.ext4 -q /dev/ubdb; } >/dev/null 2>&1
 mount /dev/ubdb /mirror
 mkdir /mirror/rsync
 printf '[jobs.b]\nsource = "/src"\nstore = "/mirror/store"\n' >/root/b.toml
-snapdiff() { "$snapdiff" --config /root/b.toml "$@"; }
+run() { "$bin/${1:-snapdiff}" --config /root/b.toml run; }
 took() { local start; start=$(date +%s%N); "$@" >/dev/null; echo $((($(date +%s%N) - start) / 1000000)); }
 copy() { rsync -aHAX --delete /snap/ /mirror/rsync/; }
 # with COMMAND: runs it while a snapshot is mounted at /snap.
@@ -32,22 +36,29 @@ change() {
 	echo 3 >/proc/sys/vm/drop_caches
 }
 calls() { strace -f -c -o /tmp/calls "$@" >/dev/null; awk '$NF == "total" {print $4}' /tmp/calls; }
-for fs in ext4 xfs; do
+for fs in $FS; do
 	case $fs in ext4) options=ro,noload ;; xfs) options=ro,norecovery,nouuid ;; esac
 	{ lvcreate -q -V 4G -T vg/pool -n $fs; mkfs.$fs -q /dev/vg/$fs; } >/dev/null 2>&1
 	mount /dev/vg/$fs /src
 	for ((d = 0; d < files / 500; d++)); do (mkdir /src/$d; cd /src/$d; for ((f = 0; f < 500; f++)); do echo $f >$f; done); done
-	snapdiff init
-	first=$(took snapdiff run)
+	"$bin/snapdiff" --config /root/b.toml init >/dev/null
+	first=$(took run)
 	with copy
-	change changed
-	ours=$(took snapdiff run)
-	theirs=$(with took copy)
+	echo "$fs: $files files, $changed changed: first copy $first ms, catalog $(stat -c %s /mirror/store/catalog.db) bytes"
+	for ((r = 1; r <= rounds; r++)); do
+		line=
+		for other in "$bin"/other; do [ -x "$other" ] && { change "other $r"; line=" other $(took run other) ms,"; }; done
+		change "changed $r"
+		ours=$(took run)
+		theirs=$(with took copy)
+		echo "  run $ours ms,$line rsync $theirs ms: $(awk -v a="$theirs" -v b="$ours" 'BEGIN {printf "%.1f", a / b}') times as long"
+	done
 	change again
-	ours_calls=$(calls "$snapdiff" --config /root/b.toml run)
+	ours_calls=$(calls "$bin/snapdiff" --config /root/b.toml run)
 	theirs_calls=$(with calls rsync -aHAX --delete /snap/ /mirror/rsync/)
-	echo "$fs: $files files, $changed changed: first copy $first ms; run $ours ms and $ours_calls system calls, rsync $theirs ms and $theirs_calls;" \
-		"catalog $(stat -c %s /mirror/store/catalog.db) bytes"
+	umount /src; mount /dev/vg/$fs /src
+	change anew
+	echo "  system calls: run $ours_calls, rsync $theirs_calls; a run after a mount $(took run) ms"
 	umount /src
 	lvremove -q -y -f vg/$fs >/dev/null 2>&1
 	rm -rf /mirror/rsync/* /mirror/store
