@@ -162,7 +162,8 @@ func chooseTwo(w io.Writer, j config.Job, args []string) (from, to int64, err er
 		case i == 1:
 			chosen[i], err = pickDate("latest", points)
 		case len(points) < 2:
-			err = fmt.Errorf("there are fewer than two restore points: nothing to compare")
+			err = hint.With(errors.New("there are fewer than two restore points: nothing to compare"),
+				"what the next run would do: snapdiff run %s --dry-run", j.Name)
 		default:
 			chosen[i] = points[len(points)-2]
 		}

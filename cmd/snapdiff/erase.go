@@ -62,8 +62,10 @@ func (a *app) erase(cmd *cobra.Command, o eraseOptions, path string) (err error)
 	if err != nil && (o.dry || !errors.Is(err, apply.ErrNowhere)) {
 		return err
 	}
-	if err := a.reportErased(cmd.OutOrStdout(), j, path, plan, o.dry); err != nil || o.dry {
-		return err
+	if err == nil { // else there may be one that was cut off, to be finished
+		if err := a.reportErased(cmd.OutOrStdout(), j, path, plan, o.dry); err != nil || o.dry {
+			return err
+		}
 	}
 	if !o.yes && err == nil {
 		if err := confirm(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout()); err != nil {

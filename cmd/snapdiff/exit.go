@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"snapdiff/apply"
@@ -86,7 +88,9 @@ func statusOf(err error) int {
 func exitTable() string {
 	var b strings.Builder
 	b.WriteString("\nExit status:\n")
-	for _, e := range exits {
+	rows := slices.Clone(exits)
+	slices.SortFunc(rows, func(x, y exit) int { return cmp.Compare(x.status, y.status) })
+	for _, e := range rows {
 		fmt.Fprintf(&b, "  %3d  %s\n", e.status, e.text)
 	}
 	return b.String()

@@ -155,10 +155,18 @@ func (a *app) failure(ctx context.Context, cmd *cobra.Command, err error) (text,
 		next = (&apply.DamagedCatalog{}).Hint()
 	case !a.started:
 		next = "see " + cmd.CommandPath() + " --help"
+	case notInPoint(err):
+		next = "snapdiff find GLOB and snapdiff log PATH tell which restore points have what"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		next = "run snapdiff as root"
 	}
 	return text, next
+}
+
+// notInPoint tells that a restore point has not what was asked for.
+func notInPoint(err error) bool {
+	var at *fs.PathError
+	return errors.As(err, &at) && strings.HasPrefix(at.Op, "look up in r") && errors.Is(err, fs.ErrNotExist) || errors.Is(err, apply.ErrNowhere)
 }
 
 // each gives what went wrong one by one: the errors of several jobs, and several of one job.

@@ -144,7 +144,7 @@ func printNagios(w io.Writer, all []*status.Job) error {
 		}
 	}
 	if len(said) == 0 {
-		said = []string{fmt.Sprintf("%d jobs are well", len(all))}
+		said = []string{fmt.Sprintf("all is well, jobs: %d", len(all))}
 	}
 	if _, err := fmt.Fprintf(w, "SNAPDIFF %s - %s\n", strings.ToUpper(worst.String()), strings.Join(said, "; ")); err != nil {
 		return err

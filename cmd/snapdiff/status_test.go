@@ -28,7 +28,7 @@ func TestStatus(t *testing.T) {
 	b.write("a/3")
 	b.silent("run")
 	wants(b.snapdiff(0, "status"), "ok\tr2", "native")
-	wants(b.snapdiff(0, "status", "--nagios", "--warning", "26h"), "SNAPDIFF OK - 1 jobs are well\n")
+	wants(b.snapdiff(0, "status", "--nagios", "--warning", "26h"), "SNAPDIFF OK - all is well, jobs: 1\n")
 	wants(b.snapdiff(1, "status", "--nagios", "--warning", "1ns"), "SNAPDIFF WARNING - mail: the newest restore point is old")
 	wants(b.snapdiff(2, "status", "--nagios", "--warning", "1ns", "--critical", "2ns"), "too old")
 	wants(b.snapdiff(0, "status", "--json"), `"job":"mail"`, `"state":"ok"`, `"restore_points":2`, `"added":1`)

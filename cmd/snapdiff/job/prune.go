@@ -10,6 +10,7 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/output"
 )
 
@@ -57,7 +58,7 @@ var ErrNoKeep = errors.New("has no keep in the configuration: every restore poin
 // source need not be there. dry: it only says what it would do.
 func Prune(ctx context.Context, j config.Job, dry bool, opts apply.Options) ([]*Fate, error) {
 	if j.Keep == nil {
-		return nil, fmt.Errorf("job %s %w", j.Name, ErrNoKeep)
+		return nil, hint.With(fmt.Errorf("job %s %w", j.Name, ErrNoKeep), `say which are to stay: keep = { last = 7, daily = 14, weekly = 8 } in [jobs.%s], for example`, j.Name)
 	}
 	restore, err := behave(j.Neighbour)
 	if err != nil {
