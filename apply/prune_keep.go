@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// Keep says which restore points stay, as restic and borg have it: the Last newest; and of each of the newest Daily days,
-// Weekly weeks, Monthly months and Yearly years that have any, the newest one. One that any of these keeps stays.
+// Keep says which restore points stay, as restic's forget has it: the Last newest; and of each of the newest Daily days,
+// Weekly weeks, Monthly months and Yearly years that have any, the newest one. Each rule counts by itself, and one that any of
+// them keeps stays. A rule that there are not enough for keeps the oldest too, so that there is one to become last week's, last
+// month's or last year's. (borg does the same, but what a finer rule keeps does not count for a coarser one there.)
 type Keep struct{ Last, Daily, Weekly, Monthly, Yearly int }
 
 // Choice is what becomes of one restore point.
@@ -56,9 +58,13 @@ func (k Keep) Choose(points []RestorePoint, zone *time.Location) []Choice {
 		last := ""
 		for i := range slices.Backward(choices) {
 			unit := r.unit(choices[i].RestorePoint)
-			if r.count > 0 && unit != last {
+			switch {
+			case r.count == 0:
+			case unit != last:
 				r.count--
 				choices[i].Why = append(choices[i].Why, r.name)
+			case i == 0:
+				choices[i].Why = append(choices[i].Why, "oldest "+r.name)
 			}
 			last = unit
 		}

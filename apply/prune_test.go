@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -327,40 +326,6 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 		t.Errorf("the newest: %v", err)
 	}
 	p.nothingLeft()
-}
-
-func TestKeepChoosesAsResticDoes(t *testing.T) {
-	zone := time.FixedZone("", 3600)
-	var points []apply.RestorePoint
-	for i, day := range []string{"2024-12-31T12:00", "2025-12-28T23:30", "2025-12-29T22:00", "2025-12-29T23:30", "2025-12-31T08:00", "2026-01-01T08:00", "2026-01-01T20:00"} {
-		date, err := time.Parse("2006-01-02T15:04", day)
-		if err != nil {
-			t.Fatal(err)
-		}
-		points = append(points, apply.RestorePoint{Run: int64(i + 1), Date: date})
-	}
-	for _, c := range []struct {
-		keep apply.Keep
-		want string
-	}{
-		{apply.Keep{}, "7:newest"},
-		{apply.Keep{Last: 2}, "6:last 7:newest,last"},
-		{apply.Keep{Daily: 3}, "4:daily 5:daily 7:newest,daily"},
-		// In that zone 2025-12-28T23:30Z is Monday the 29th, of the week that 2026 begins in.
-		{apply.Keep{Weekly: 2}, "1:weekly 7:newest,weekly"},
-		{apply.Keep{Monthly: 9}, "1:monthly 5:monthly 7:newest,monthly"},
-		{apply.Keep{Yearly: 2, Last: 1}, "5:yearly 7:newest,last,yearly"},
-	} {
-		var got []string
-		for _, choice := range c.keep.Choose(points, zone) {
-			if choice.Keep {
-				got = append(got, fmt.Sprintf("%d:%s", choice.Run, strings.Join(choice.Why, ",")))
-			}
-		}
-		if s := strings.Join(got, " "); s != c.want {
-			t.Errorf("%+v keeps %s, want %s", c.keep, s, c.want)
-		}
-	}
 }
 
 // sqlCount counts rows of the catalog of a store.

@@ -19,6 +19,7 @@ need acl setfacl getfacl
 need libcap2-bin setcap
 need util-linux fallocate losetup
 need mount mount umount
+need sqlite3 sqlite3             # getting files out of a store by hand
 need btrfs-progs mkfs.btrfs btrfs # balance, defragment, nested subvolumes in scenarios
 need xfsprogs mkfs.xfs xfs_io
 need e2fsprogs mkfs.ext4

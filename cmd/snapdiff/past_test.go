@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -90,6 +91,35 @@ func TestRestoreListAndOverwrite(t *testing.T) {
 		t.Errorf("what was there beside it: %q %v", text, err)
 	}
 	b.refused(2, "", "restore", "r1", "--files-from", list, back, "too much")
+}
+
+// Names are bytes: --files-from takes every one of them with -0, and what cannot be restored is named.
+func TestRestoreListOfOddNames(t *testing.T) {
+	b := newJobBench(t, "")
+	odd := []string{"a b", "new\nline", "-dash", "*", "\xff\xfe", " ", "tab\t", "quote'\"", "dir with\nline/" + strings.Repeat("x", 255), "%s\\x"}
+	b.write(odd...)
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.sh("cp -a $S $STORE.old; cd $S; find . -mindepth 1 -path ./.snapdiff -prune -o -mindepth 1 -exec rm -rf {} +")
+	b.silent("run")
+	to := t.TempDir()
+	if status, _, said := b.program("A=", strings.Join(odd, "\x00")+"\x00", "restore", "r1", "--files-from", "-", "-0", to); status != 0 {
+		t.Fatalf("status %d:\n%s", status, said)
+	}
+	sameTrees(t, filepath.Join(b.store+".old", "dir with\nline"), filepath.Join(to, "dir with\nline"))
+	for _, name := range odd {
+		if text, err := os.ReadFile(filepath.Join(to, name)); err != nil || string(text) != name {
+			t.Errorf("%q: %q %v", name, text, err)
+		}
+	}
+	b.must(os.WriteFile(filepath.Join(to, "a b"), []byte("mine"), 0o600))
+	status, _, said := b.program("A=", "a b\n./-dash/\nnot there\n", "restore", "r1", "--files-from", "-", to)
+	if status != 1 || strings.Count(said, "nothing is overwritten") != 2 || !strings.Contains(said, `"not there"`) {
+		t.Errorf("status %d:\n%s", status, said)
+	}
+	if text, err := os.ReadFile(filepath.Join(to, "a b")); err != nil || string(text) != "mine" {
+		t.Errorf("what was there: %q %v", text, err)
+	}
 }
 
 func TestMountCommand(t *testing.T) {
@@ -204,6 +234,108 @@ func TestPruneCommand(t *testing.T) {
 	}
 }
 
+// erase asks first, and afterwards nothing in the store has what was erased.
+func TestEraseAsksFirst(t *testing.T) {
+	b := newJobBench(t, "")
+	secret := strings.Repeat("the secret of the letter ", 400)
+	b.write("keep")
+	b.must(os.WriteFile(filepath.Join(b.source, "letter"), []byte(secret), 0o600))
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.sh("echo other > $S/letter")
+	b.silent("run")
+	b.sh("rm $S/letter")
+	b.silent("run")
+	for _, answer := range []string{"", "no\n", "y\n", "yes, why not\n"} {
+		status, out, said := b.program("A=", answer, "erase", "letter")
+		if status != 1 || !strings.Contains(out, "is in 2 restore points: r1, r2\n") || !strings.Contains(out, `Type "yes"`) || !strings.Contains(said, "nothing was erased") {
+			t.Errorf("answer %q: status %d:\n%s%s", answer, status, out, said)
+		}
+	}
+	to := t.TempDir()
+	b.snapdiff(0, "restore", "r1", "letter", to)
+	if text, err := os.ReadFile(filepath.Join(to, "letter")); err != nil || string(text) != secret {
+		t.Errorf("it is not there as it was: %d bytes, %v", len(text), err)
+	}
+	if status, out, said := b.program("A=", "yes\n", "erase", "letter"); status != 0 {
+		t.Errorf("status %d:\n%s%s", status, out, said)
+	}
+	b.refused(1, "file does not exist", "restore", "r1", "letter", filepath.Join(to, "again"))
+	b.refused(1, "no restore point has it", "log", "letter")
+	if out, err := exec.Command("grep", "-rlaE", "secret of the|letter", b.store).CombinedOutput(); err == nil {
+		t.Errorf("the store still has something of it:\n%s", out)
+	}
+	b.checkCatalog()
+}
+
+// objects is the space that the replaced and deleted files of each run take up in the store, in bytes.
+func (b *jobBench) objects() map[string]int64 {
+	b.t.Helper()
+	space := map[string]int64{}
+	found, err := filepath.Glob(filepath.Join(b.store, "history/r*/[0-9]*"))
+	b.must(err)
+	for _, path := range found {
+		var st unix.Stat_t
+		b.must(unix.Lstat(path, &st))
+		space[filepath.Base(filepath.Dir(path))] += st.Blocks * 512
+	}
+	return space
+}
+
+// What list says that each run's history takes up, and prune --dry-run that it frees, is what is there and what is freed.
+func TestSpaceIsWhatIsSaid(t *testing.T) {
+	b := newJobBench(t, "")
+	b.snapdiff(0, "init")
+	for i := range 6 {
+		b.sh(fmt.Sprintf("cd $S; head -c %d000 /dev/urandom > a; head -c 70000 /dev/urandom > b%d; rm -f b%d; echo %d > small", 100+50*i, i, i-2, i))
+		b.silent("run")
+	}
+	want := b.objects()
+	type row struct {
+		Run     string
+		Keep    bool
+		Frees   int64
+		History int64 `json:"history_bytes"`
+	}
+	rows := func(args ...string) (all []row) {
+		for line := range strings.Lines(b.stdout(0, append(args, "--json")...)) {
+			var r row
+			b.must(json.Unmarshal([]byte(line), &r))
+			all = append(all, r)
+		}
+		return all
+	}
+	for _, r := range rows("list") {
+		if r.History != want[r.Run] {
+			t.Errorf("list says that %s takes up %d bytes, and it is %d", r.Run, r.History, want[r.Run])
+		}
+	}
+	sum := func(space map[string]int64) (all int64) {
+		for _, bytes := range space {
+			all += bytes
+		}
+		return all
+	}
+	for _, keep := range []string{"last = 5", "last = 2", "last = 1"} {
+		b.configure("keep = { " + keep + " }")
+		before, said, dropped := sum(b.objects()), int64(0), 0
+		for _, r := range rows("prune", "--dry-run") {
+			if said += r.Frees; !r.Keep {
+				dropped++
+			}
+		}
+		if now := sum(b.objects()); now != before {
+			t.Errorf("%s: a dry run freed %d bytes", keep, before-now)
+		}
+		b.snapdiff(0, "prune")
+		if freed := before - sum(b.objects()); freed != said || freed < 70000 || dropped == 0 {
+			t.Errorf("%s: %d bytes are freed by dropping %d, %d were foretold", keep, freed, dropped, said)
+		}
+	}
+	b.configure("")
+	b.checkCatalog()
+}
+
 func TestEraseCommand(t *testing.T) {
 	b, old := twoPoints(t)
 	b.refused(1, "delete it in the source", "erase", "anna", "--yes")
@@ -224,18 +356,22 @@ func TestEraseCommand(t *testing.T) {
 	}
 }
 
-// TestUmountAll ends every mount, in a mount namespace of its own: it must not end those of tests that run beside it.
+// TestUmountAll ends every mount, in a mount namespace of its own: it must not end those of tests that run beside it. Without a
+// directory they are below /run/snapdiff.
 func TestUmountAll(t *testing.T) {
 	b := newJobBench(t, "")
 	b.write("a")
 	b.snapdiff(0, "init")
 	b.silent("run")
 	dir := t.TempDir()
-	script := `set -e; cd "$1"; mkdir one two
+	script := `set -e; cd "$1"; mkdir one two; mkdir -p /run/snapdiff; mount -t tmpfs none /run/snapdiff
 		"$2" --config "$3" mount r1 one; "$2" --config "$3" mount --all two
 		test "$(cat one/a)" = a; test "$(cat two/latest/a)" = a
+		test "$("$2" --config "$3" mount latest)" = /run/snapdiff/mail/r1; test "$("$2" --config "$3" mount --all)" = /run/snapdiff/mail/all
+		test "$(cat /run/snapdiff/mail/r1/a /run/snapdiff/mail/all/latest/a)" = aa
+		"$2" --config "$3" umount /run/snapdiff/mail/r1; test ! -e /run/snapdiff/mail/r1; "$2" --config "$3" mount r1
 		"$2" --config "$3" umount --all
-		! grep -q "fuse.snapdiff" /proc/self/mounts; rmdir one two; echo all gone`
+		! grep -q "fuse.snapdiff" /proc/self/mounts; rmdir one two; test -z "$(ls /run/snapdiff/mail)"; echo all gone`
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ With --files-from every path in FILE is brought below the directory TO, at its w
 	flags := cmd.Flags()
 	flags.BoolVar(&o.overwrite, "overwrite", false, "put it in the place of what is there; a directory takes it in and keeps its other names")
 	flags.StringVar(&o.filesFrom, "files-from", "", "restore the paths in `FILE`, one a line")
-	flags.BoolVar(&o.from0, "from0", false, "paths in the file end with a NUL, not with the line")
+	flags.BoolVarP(&o.from0, "from0", "0", false, "paths in the file end with a NUL, not with the line (as find -0 prints them)")
 	return cmd
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"snapdiff/apply/applytest"
 )
 
@@ -72,5 +74,28 @@ func TestTarLeavesOutSockets(t *testing.T) {
 	var said bytes.Buffer
 	if status := execute([]string{"--config", b.config, "tar", "latest"}, terminal, &said); status != 2 || !strings.Contains(said.String(), "not written to a terminal") {
 		t.Errorf("on a terminal: status %d\n%s", status, said.String())
+	}
+}
+
+// GNU tar gets the holes back: of files that are all hole, that begin, end or are riddled with them, and of one that has none.
+func TestTarKeepsHoles(t *testing.T) {
+	b := newJobBench(t, "")
+	b.sh(`cd $S; truncate -s 50M all; truncate -s 9M begins; echo end >> begins; echo begin > ends; truncate -s 7000001 ends
+		for i in 1 3 5 70 900; do echo $i | dd of=riddled bs=4096 seek=$i conv=notrunc 2>/dev/null; done; ln riddled again; echo > plain; : > empty`)
+	b.snapdiff(0, "init")
+	b.silent("run")
+	archive := b.stdout(0, "tar", "latest")
+	if len(archive) > 200_000 {
+		t.Errorf("the archive has %d bytes: holes were written", len(archive))
+	}
+	dir := t.TempDir()
+	untar(t, archive, dir)
+	sameTrees(t, b.source, dir)
+	for _, name := range []string{"all", "begins", "ends", "riddled", "plain", "empty"} {
+		var want, got unix.Stat_t
+		b.must(unix.Lstat(filepath.Join(b.source, name), &want), unix.Lstat(filepath.Join(dir, name), &got))
+		if got.Blocks > 8*8 || got.Size != want.Size {
+			t.Errorf("%s: %d bytes in %d blocks, in the source %d in %d", name, got.Size, got.Blocks, want.Size, want.Blocks)
+		}
 	}
 }

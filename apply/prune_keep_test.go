@@ -1,0 +1,126 @@
+package apply_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"snapdiff/apply"
+)
+
+func TestKeepChoosesAsResticDoes(t *testing.T) {
+	zone := time.FixedZone("", 3600)
+	var points []apply.RestorePoint
+	for i, day := range []string{"2024-12-31T12:00", "2025-12-28T23:30", "2025-12-29T22:00", "2025-12-29T23:30", "2025-12-31T08:00", "2026-01-01T08:00", "2026-01-01T20:00"} {
+		date, err := time.Parse("2006-01-02T15:04", day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		points = append(points, apply.RestorePoint{Run: int64(i + 1), Date: date})
+	}
+	for _, c := range []struct {
+		keep apply.Keep
+		want string
+	}{
+		{apply.Keep{}, "7:newest"},
+		{apply.Keep{Last: 2}, "6:last 7:newest,last"},
+		{apply.Keep{Daily: 3}, "4:daily 5:daily 7:newest,daily"},
+		// In that zone 2025-12-28T23:30Z is Monday the 29th, of the week that 2026 begins in.
+		{apply.Keep{Weekly: 2}, "1:weekly 7:newest,weekly"},
+		{apply.Keep{Monthly: 9}, "1:monthly 5:monthly 7:newest,monthly"},
+		{apply.Keep{Yearly: 2, Last: 1}, "5:yearly 7:newest,last,yearly"},
+	} {
+		var got []string
+		for _, choice := range c.keep.Choose(points, zone) {
+			if choice.Keep {
+				got = append(got, fmt.Sprintf("%d:%s", choice.Run, strings.Join(choice.Why, ",")))
+			}
+		}
+		if s := strings.Join(got, " "); s != c.want {
+			t.Errorf("%+v keeps %s, want %s", c.keep, s, c.want)
+		}
+	}
+}
+
+// keptDays says which restore points a keep keeps and why, as "DAY:rule,rule".
+func keptDays(keep apply.Keep, dates []time.Time) []string {
+	points := make([]apply.RestorePoint, len(dates))
+	for i, d := range dates {
+		points[i] = apply.RestorePoint{Run: int64(i + 1), Date: d}
+	}
+	var kept []string
+	for _, c := range keep.Choose(points, time.UTC) {
+		if c.Keep {
+			kept = append(kept, c.Date.Format("2006-01-02")+":"+strings.Join(c.Why, ","))
+		}
+	}
+	return kept
+}
+
+// every gives count moments that lie step days apart, the last of them at a moment.
+func every(step, count int, last time.Time) []time.Time {
+	dates := make([]time.Time, count)
+	for i := range dates {
+		dates[count-1-i] = last.AddDate(0, 0, -step*i)
+	}
+	return dates
+}
+
+// The examples in the manual of restic (Removing snapshots according to a policy) and of its forum, and what these keep there.
+func TestKeepOfResticsManual(t *testing.T) {
+	sundays := every(7, 12, time.Date(2019, 11, 17, 11, 0, 0, 0, time.UTC))
+	fourDays := []time.Time{time.Date(2024, 1, 2, 13, 42, 44, 0, time.UTC), time.Date(2024, 1, 3, 1, 4, 38, 0, time.UTC),
+		time.Date(2024, 1, 4, 20, 9, 54, 0, time.UTC), time.Date(2024, 1, 4, 20, 20, 32, 0, time.UTC)}
+	for _, c := range []struct {
+		keep  apply.Keep
+		dates []time.Time
+		want  string
+	}{
+		{apply.Keep{Daily: 4}, sundays, "2019-10-27:daily 2019-11-03:daily 2019-11-10:daily 2019-11-17:newest,daily"},
+		{apply.Keep{Monthly: 4}, fourDays, "2024-01-02:oldest monthly 2024-01-04:newest,monthly"},
+		{apply.Keep{Monthly: 1}, fourDays, "2024-01-04:newest,monthly"},
+		{apply.Keep{Last: 9, Daily: 9}, fourDays, "2024-01-02:last,daily 2024-01-03:last,daily 2024-01-04:last 2024-01-04:newest,last,daily"},
+		{apply.Keep{Daily: 2, Yearly: 2}, fourDays, "2024-01-02:oldest yearly 2024-01-03:daily 2024-01-04:newest,daily,yearly"},
+	} {
+		if got := strings.Join(keptDays(c.keep, c.dates), " "); got != c.want {
+			t.Errorf("%+v keeps %s, want %s", c.keep, got, c.want)
+		}
+	}
+	// One a day for 100 years: 7 days, 4 more ends of weeks, 12 or 11 ends of months, 75 or 74 of years.
+	last := time.Date(2026, 11, 25, 1, 0, 0, 0, time.UTC) // a Wednesday: the 7 days have one Sunday
+	kept := keptDays(apply.Keep{Daily: 7, Weekly: 5, Monthly: 12, Yearly: 75}, every(1, 36525, last))
+	count := map[string]int{}
+	for _, k := range kept {
+		_, why, _ := strings.Cut(k, ":")
+		count[why]++
+	}
+	want := map[string]int{"newest,daily,weekly,monthly,yearly": 1, "daily,weekly": 1, "daily": 5, "weekly": 3, "monthly": 10, "monthly,yearly": 1, "yearly": 73}
+	if fmt.Sprint(count) != fmt.Sprint(want) {
+		t.Errorf("of 100 years stay %v, want %v", count, want)
+	}
+}
+
+// What is kept day after day, each prune seeing only what the one before left, is what is promised: so many days, and from each
+// year one. The oldest grows into the last of its year.
+func TestKeepDayAfterDay(t *testing.T) {
+	keep := apply.Keep{Daily: 3, Yearly: 3}
+	var have []time.Time
+	for _, day := range every(1, 1500, time.Date(2027, 2, 1, 1, 0, 0, 0, time.UTC)) { // from 2022-12-25 on
+		have = append(have, day)
+		var points []apply.RestorePoint
+		for i, d := range have {
+			points = append(points, apply.RestorePoint{Run: int64(i + 1), Date: d})
+		}
+		have = nil
+		for _, c := range keep.Choose(points, time.UTC) {
+			if c.Keep {
+				have = append(have, c.Date)
+			}
+		}
+	}
+	want := "2025-12-31:yearly 2026-12-31:yearly 2027-01-30:daily 2027-01-31:daily 2027-02-01:newest,daily,yearly"
+	if got := strings.Join(keptDays(keep, have), " "); got != want {
+		t.Errorf("at the end are kept %s, want %s", got, want)
+	}
+}
