@@ -115,3 +115,19 @@ func TestNewerFormatIsRefused(t *testing.T) {
 		t.Errorf("for reading: %v", err)
 	}
 }
+
+// So is one whose manifests are newer: they say more than this program would write anew.
+func TestNewerManifestsAreRefused(t *testing.T) {
+	store, _ := format1(t)
+	s, err := apply.Open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := errors.Join(s.CompleteManifests(context.Background()), s.SetMeta("manifests", "99")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CompleteManifests(context.Background()); !errors.Is(err, apply.ErrFormat) {
+		t.Errorf("manifests of a newer format are written anew: %v", err)
+	}
+}

@@ -28,6 +28,9 @@ func (s *Store) CompleteManifests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n, err := strconv.Atoi(known); err == nil && n > manifestFormat {
+		return fmt.Errorf("the history of the store %w (its manifests have format %d, this one knows %d)", ErrFormat, n, manifestFormat)
+	}
 	if known == strconv.Itoa(manifestFormat) {
 		if err := s.completeNewest(); err != nil {
 			return err
