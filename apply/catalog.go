@@ -20,7 +20,7 @@ func openCatalog(path string) (*sqlite.Conn, error) {
 		return nil, catalogError("open "+path, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
-	format, err := formatOf(conn)
+	format, err := checkFormat(conn)
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("catalog %s %w", path, damaged(err))

@@ -3,7 +3,6 @@ package apply
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -49,9 +48,6 @@ func IsDamage(err error) bool {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return true
-	case sqlite.ResultError: // a table that cannot be found in a damaged schema
-		text := err.Error()
-		return strings.Contains(text, "no such table") || strings.Contains(text, "no such column")
 	}
 	return false
 }

@@ -27,7 +27,7 @@ type upgrade struct {
 }
 
 // upgrades are the formats of the catalog in order: a new store goes through all of them, an older one through those that
-// it lacks. A format that was released is never changed. Tables and columns are described in docs/store-format.md.
+// it lacks. A format that was released is never changed, and each has other tables than all before (see schema). Tables and columns are described in docs/store-format.md.
 var upgrades = [...]upgrade{
 	{script: `
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -64,6 +64,8 @@ CREATE TABLE trash(run INTEGER, node INTEGER, bytes INTEGER NOT NULL, PRIMARY KE
 CREATE TEMP VIEW runs AS SELECT *, '' AS base, 0 AS space FROM main.runs;
 CREATE TEMP VIEW moves AS SELECT 0 AS node, x'' AS path WHERE 0;
 CREATE TEMP VIEW times AS SELECT 0 AS node, 0 AS mtime_s, 0 AS mtime_n WHERE 0;
+CREATE TEMP VIEW pruning AS SELECT 0 AS run WHERE 0;
+CREATE TEMP VIEW trash AS SELECT 0 AS run, 0 AS node, 0 AS bytes WHERE 0;
 `},
 	{script: `
 CREATE TABLE saved(node INTEGER, run INTEGER, off INTEGER, len INTEGER NOT NULL, object INTEGER NOT NULL, PRIMARY KEY(node, run, off)) WITHOUT ROWID;
@@ -120,7 +122,7 @@ func upgradeCatalog(conn *sqlite.Conn, from int64) (err error) {
 // showAsNewest lets a connection that only reads see an older catalog as one of the newest format. It gives the format that it
 // has; when another program makes a newer one of it, it is to be called again.
 func showAsNewest(conn *sqlite.Conn) (format int64, err error) {
-	if format, err = formatOf(conn); err != nil {
+	if format, err = checkFormat(conn); err != nil {
 		return 0, err
 	}
 	var shown []string
@@ -139,7 +141,7 @@ func showAsNewest(conn *sqlite.Conn) (format int64, err error) {
 	return format, nil
 }
 
-// formatOf reads the format of a catalog and refuses what is newer than this program.
+// formatOf reads the format number of a catalog and refuses one that is newer than this program, with ErrFormat.
 func formatOf(conn *sqlite.Conn) (int64, error) {
 	id, version := int64(0), int64(0)
 	for pragma, to := range map[string]*int64{"application_id": &id, "user_version": &version} {
@@ -154,7 +156,7 @@ func formatOf(conn *sqlite.Conn) (int64, error) {
 	case id != catalogID || version < 1:
 		return 0, &DamagedCatalog{errors.New("this is no catalog of snapdiff")}
 	case version > catalogFormat:
-		return 0, fmt.Errorf("%w (it has format %d, this one knows %d)", ErrFormat, version, catalogFormat)
+		return version, fmt.Errorf("%w (it has format %d, this one knows %d)", ErrFormat, version, catalogFormat)
 	}
 	return version, nil
 }

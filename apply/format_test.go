@@ -9,9 +9,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
 )
@@ -99,15 +96,7 @@ func TestFormat1IsReadAsItIs(t *testing.T) {
 // A store of a newer format is refused, for writing and for reading, and stays as it is.
 func TestNewerFormatIsRefused(t *testing.T) {
 	store, _ := format1(t)
-	catalog := filepath.Join(store, "catalog.db")
-	conn, err := sqlite.OpenConn(catalog, sqlite.OpenReadWrite)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = errors.Join(sqlitex.ExecuteTransient(conn, "PRAGMA user_version = 99", nil), conn.Close())
-	if err != nil {
-		t.Fatal(err)
-	}
+	alterCatalog(t, store, "PRAGMA user_version = 99; CREATE TABLE future(a INTEGER)")
 	if _, err := apply.Open(store); !errors.Is(err, apply.ErrFormat) {
 		t.Errorf("for writing: %v", err)
 	}

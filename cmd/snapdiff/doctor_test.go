@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -113,11 +114,7 @@ func TestDoctorRebuildsACatalog(t *testing.T) {
 // Bits that flip anywhere in the catalog never lead to a panic; what doctor says is wrong it mends, and then all restore points are
 // what they were.
 func TestDoctorAfterBitFlips(t *testing.T) {
-	seed := uint64(1) // of damages in the text of the schema itself doctor finds, but does not mend, some: soak meets them
-	if applytest.Soak() {
-		seed = applytest.Seed(t)
-	}
-	rng := rand.New(rand.NewPCG(seed, 5))
+	rng := rand.New(rand.NewPCG(applytest.Seed(t), 5))
 	b := sickBench(t)
 	want := map[string]string{}
 	for _, run := range []string{"r1", "r2", "r3"} {
@@ -132,20 +129,20 @@ func TestDoctorAfterBitFlips(t *testing.T) {
 	for range rounds {
 		data := append([]byte(nil), whole...)
 		for range 1 + rng.IntN(40) {
-			at := rng.IntN(len(data))
-			if at >= 60 && at < 64 {
-				continue // the format: what looks as if a newer program had written it is refused, and nothing is done to it
-			}
-			data[at] ^= 1 << rng.IntN(8)
+			data[rng.IntN(len(data))] ^= 1 << rng.IntN(8)
 		}
 		b.allRight(os.WriteFile(b.catalog(), data, 0o600))
 		for _, args := range [][]string{{"list"}, {"status"}, {"log", "a/one"}, {"diff"}, {"find", "*"}} {
 			b.any(args...)
 		}
-		if status, _ := b.any("doctor"); status == 0 {
+		status, out := b.any("doctor")
+		if status == 0 {
 			continue // it hit what nothing rests on
 		}
 		found++
+		if format := binary.BigEndian.Uint32(data[60:]); format > 3 && strings.Contains(out, "newer snapdiff") {
+			continue // a newer format and other tables: nobody can tell that from what a newer program wrote, and nothing is done to it
+		}
 		b.snapdiff(0, "doctor", "--repair")
 		for run, was := range want {
 			if got := b.restored(run); got != was {
