@@ -32,7 +32,7 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	switch run.State {
 	case Recorded, Saved, Patched, Detached, Attached:
 	case Finished:
-		_, err := s.Resume(ctx, run, nil, opts)
+		_, err := s.Resume(ctx, run, nil, nil, opts)
 		return err
 	default:
 		return fmt.Errorf("r%d is %s and cannot be given up", run.ID, run.State)

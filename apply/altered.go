@@ -10,21 +10,41 @@ import (
 	"snapdiff/snapshot/beneath"
 )
 
-// metaAltered is why the next comparison must be a full one.
-const metaAltered = "altered"
+const (
+	// metaAltered is why the next comparison must be a full one.
+	metaAltered = "altered"
+	// metaMendable is set where that is so for no other reason than that somebody altered the mirror: the catalog is right, and Mend is
+	// enough to make the mirror right again.
+	metaMendable = "mendable"
+)
 
 // NeedsFull tells why the next run must compare in full: somebody changed the mirror, or took something out of it. "" when a
-// native diff will do. It is kept until a full comparison is recorded.
+// native diff will do. It is kept until a full comparison is recorded, or Mend has ended.
 func (s *Store) NeedsFull() (reason string, err error) { return s.Meta(metaAltered) }
 
-// setNeedsFull is durable when it returns. The first reason is kept.
+// Mendable tells that NeedsFull has a reason, and that Mend is enough: earlier restore points stay what they were then, while a full
+// comparison takes what somebody did to the mirror for history.
+func (s *Store) Mendable() (bool, error) {
+	value, err := s.Meta(metaMendable)
+	return value != "", err
+}
+
+// setNeedsFull is for the caller's transaction. The first reason is kept. Mend is not enough any more.
 func (s *Store) setNeedsFull(reason string) error {
-	return catalogError("note that the mirror was altered", s.exec(`INSERT OR IGNORE INTO meta(key, value) VALUES (?, ?)`, metaAltered, reason))
+	err := s.exec(`INSERT OR IGNORE INTO meta(key, value) VALUES (?, ?)`, metaAltered, reason)
+	return errors.Join(err, s.exec(`DELETE FROM meta WHERE key = ?`, metaMendable))
+}
+
+// setAltered says that somebody altered the mirror, and nothing else is wrong, unless something was before. It is durable when it returns, or with
+// the transaction that is open.
+func (s *Store) setAltered(reason string) error {
+	return catalogError("note that the mirror was altered", s.exec(`INSERT INTO meta(key, value)
+		SELECT k, v FROM (SELECT ?1 AS k, ?2 AS v UNION ALL SELECT ?3, '1') WHERE NOT EXISTS (SELECT 1 FROM meta WHERE key = ?1)`, metaAltered, reason, metaMendable))
 }
 
 // clearNeedsFull is for the transaction that records a full comparison.
 func (s *Store) clearNeedsFull() error {
-	return s.exec(`DELETE FROM meta WHERE key = ?`, metaAltered)
+	return s.exec(`DELETE FROM meta WHERE key IN (?, ?)`, metaAltered, metaMendable)
 }
 
 // alter says what somebody did to the mirror. It must be called before the run makes good what was done, as far as it does,
@@ -41,7 +61,7 @@ func (x *execution) alterLocked(format string, args ...any) error {
 		return nil
 	}
 	x.altered = true
-	return x.s.setNeedsFull("the mirror was altered: " + fmt.Sprintf(format, args...))
+	return x.s.setAltered("the mirror was altered: " + fmt.Sprintf(format, args...))
 }
 
 // foreign keeps in history what is not ours.

@@ -112,8 +112,23 @@ func (r *rig) resume(opts apply.Options) error {
 	}
 	next := open(r.t, unfinished.Mark.Path)
 	defer next.Close()
-	_, err = s.Resume(context.Background(), *unfinished, next, opts)
+	base := r.baseOf(unfinished)
+	if base != nil {
+		defer base.Close()
+	}
+	_, err = s.Resume(context.Background(), *unfinished, base, next, opts)
 	return err
+}
+
+// baseOf opens the snapshot that a run was compared with.
+func (r *rig) baseOf(run *apply.RunInfo) *beneath.Root {
+	r.t.Helper()
+	for i := range r.taken {
+		if i > 0 && r.taken[i].ID == run.Mark.ID {
+			return open(r.t, r.taken[i-1].Path)
+		}
+	}
+	return nil
 }
 
 // judge compares the mirror with the newest snapshot.

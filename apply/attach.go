@@ -124,14 +124,15 @@ func (x *execution) rebuild(in *diff.Inode) error {
 		return err
 	}
 	old, err := x.oldPlace(in)
-	if err == nil && old == nil && in.What&diff.New == 0 && !x.replacesPatched(in.Key) {
-		err = x.lose(in)
+	if err != nil {
+		return err
 	}
+	old, right, err := x.former(in, old)
 	if err != nil {
 		return err
 	}
 	var clone *place
-	if old != nil && in.Ranges != nil {
+	if right && in.Ranges != nil {
 		clone = old
 	}
 	tmp := newName(in.Key)
@@ -252,14 +253,9 @@ func (x *execution) oldPlace(in *diff.Inode) (*place, error) {
 // lose notes that earlier restore points lack the contents of an inode, because the mirror does. Durably: after a cut the name
 // may have the new contents.
 func (x *execution) lose(in *diff.Inode) error {
-	if x.lost[in.Key] {
-		return nil
-	}
-	if err := x.alter("%q, which no run removed, is missing: earlier restore points lack its contents", in.Paths[0]); err != nil {
-		return err
-	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.say("earlier restore points lack the contents of %q", in.BasePaths[0])
 	return x.s.noContent(x.nodes[in.Key], x.run)
 }
 

@@ -64,7 +64,7 @@ func compareAndApply(t *testing.T, rng *rand.Rand, s *Store, next string, cuts i
 	for ; errors.Is(err, errKill); cuts-- {
 		_, open, e := s.Last()
 		check(t, e)
-		_, err = s.Resume(context.Background(), *open, to, cutter())
+		_, err = s.Resume(context.Background(), *open, nil, to, cutter())
 	}
 	check(t, err)
 	applytest.Judge(t, next, filepath.Join(s.Path(), "tree"))

@@ -35,7 +35,7 @@ func (x *execution) detach() error {
 
 // detachedTo is where an inode waits that lost a name.
 func (x *execution) detachedTo(k diff.Key) place {
-	if x.gone[k] {
+	if x.gone[k] != nil {
 		return place{x.s.history_, x.grave(k)}
 	}
 	return place{x.s.stage, oldName(k)}
@@ -66,6 +66,14 @@ func (x *execution) detachName(n *diff.Name) error {
 		return err
 	case st.Mode&unix.S_IFMT != n.Type:
 		return x.foreign(x.s.tree, n.Path)
+	}
+	if g := x.gone[n.Key]; g != nil && !isFormer(&st, g.BaseAttr) {
+		if err := x.alter("%q is not the file that was there", n.Path); err != nil {
+			return err
+		}
+		if x.base != nil && !x.plan.Full { // see recoverGone
+			return x.foreign(x.s.tree, n.Path)
+		}
 	}
 	return beneath.Rename(x.s.tree, n.Path, to.root, to.path, 0)
 }

@@ -91,7 +91,7 @@ func (k *keeper) attempt(next snapshot.Mark, step func(string) error) (*apply.Re
 		return store.FirstCopy(ctx, apply.Copy{Next: to, Keys: btrfsfeed.Keys(to), Mark: next, Exclude: diff.MustExclude("/.snapdiff"), Links: true}, opts)
 	}
 	if cut != nil {
-		return store.Resume(ctx, *cut, to, opts)
+		return store.Resume(ctx, *cut, nil, to, opts)
 	}
 	base := k.open(k.base)
 	defer base.Close()

@@ -34,15 +34,15 @@ type execution struct {
 	s    *Store
 	run  int64
 	plan *plan
-	base *beneath.Root // nil in a run that goes on after a cut
+	base *beneath.Root // nil where it is gone
 	next *beneath.Root
 	*buildAhead
 	written  []builtFile // to be read back
 	opts     Options
-	nodes    map[diff.Key]int64 // of what the run changes or removes
-	linked   map[string]bool    // paths that Attach fills
-	unlinked map[diff.Key]int   // how many names Detach takes of an inode
-	gone     map[diff.Key]bool  // files that went altogether
+	nodes    map[diff.Key]int64      // of what the run changes or removes
+	linked   map[string]bool         // paths that Attach fills
+	unlinked map[diff.Key]int        // how many names Detach takes of an inode
+	gone     map[diff.Key]*diff.Gone // files that went altogether
 	patches  map[diff.Key]*patched
 	lost     map[diff.Key]bool // changed files of which the mirror had nothing to keep
 	resumed  bool              // an earlier attempt may have begun what this one does
@@ -70,13 +70,13 @@ const maxWarnings = 100
 
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
 	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, buildAhead: newBuildAhead(opts), opts: opts, linked: map[string]bool{},
-		unlinked: map[diff.Key]int{}, gone: map[diff.Key]bool{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
+		unlinked: map[diff.Key]int{}, gone: map[diff.Key]*diff.Gone{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
 	for _, n := range p.Unlinked {
 		x.unlinked[n.Key]++
 	}
-	for _, g := range p.Gone {
-		if !g.BaseAttr.IsDir() {
-			x.gone[g.Key] = true
+	for i := range p.Gone {
+		if g := &p.Gone[i]; !g.BaseAttr.IsDir() {
+			x.gone[g.Key] = g
 		}
 	}
 	for _, n := range p.Linked {

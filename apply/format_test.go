@@ -57,7 +57,7 @@ func TestUpgradeFromFormat1(t *testing.T) {
 	}
 	next := open(t, want+"/4")
 	defer next.Close()
-	if _, err := s.Resume(context.Background(), *cut, next, apply.Options{}); err != nil {
+	if _, err := s.Resume(context.Background(), *cut, nil, next, apply.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	Judge(t, want+"/4", filepath.Join(store, "tree"))

@@ -25,7 +25,8 @@ type Mended struct {
 //
 // It is no run, and history does not change: the catalog has always said what the mirror should have been, so every restore point
 // that has the contents of the mirror has the right ones again. Contents that are replaced are gone; whole files and directories that
-// should not be there are kept in history as foreign-N. Cut off, it can be done again.
+// should not be there are kept in history as foreign-N. Cut off, it can be done again: until it has ended the store remembers that the mirror
+// is altered (see NeedsFull).
 func (s *Store) Mend(ctx context.Context, changes *diff.ChangeSet, next *beneath.Root, skip map[string]bool, opts Options) (*Mended, error) {
 	last, cut, err := s.Last()
 	switch {
@@ -38,6 +39,9 @@ func (s *Store) Mend(ctx context.Context, changes *diff.ChangeSet, next *beneath
 	if err != nil {
 		return nil, err
 	}
+	if err := s.setAltered("the mirror was altered, and bringing it back was cut off"); err != nil {
+		return nil, err
+	}
 	x.altered = true // it is known, and being made good
 	x.linked, x.unlinked = map[string]bool{}, map[diff.Key]int{}
 	m := &mender{execution: x, skip: skip}
@@ -47,7 +51,14 @@ func (s *Store) Mend(ctx context.Context, changes *diff.ChangeSet, next *beneath
 	if err := x.sync(); err != nil {
 		return nil, err
 	}
-	if err := s.transaction("keep checksums", x.keepSums); err != nil {
+	err = s.transaction("note that the mirror was brought back", func() error {
+		mendable, err := s.Mendable()
+		if err == nil && mendable && len(x.problems) == 0 {
+			err = s.clearNeedsFull()
+		}
+		return errors.Join(err, x.keepSums())
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &Mended{x.allWarnings(), x.problems}, nil

@@ -73,6 +73,7 @@ func (x *execution) patchFile(in *diff.Inode, p *patched) error {
 	if err != nil || to.fd < 0 {
 		return err
 	}
+	p.fresh = false
 	defer release()
 	src, release, err := place{x.next, in.Paths[0]}.open()
 	if err != nil {
@@ -137,7 +138,7 @@ func (x *execution) writeRanges(in, out int, path string, size int64, ranges []d
 }
 
 // openPatched opens the file in the mirror for writing, if all its names still mean the inode of which ranges were saved, and
-// nobody gave it others. Otherwise it is noted, durably, that the file is to be replaced, and there is no descriptor: -1.
+// nobody gave it others or wrote to it before we did. Otherwise it is noted, durably, that the file is to be replaced, and there is no descriptor: -1.
 func (x *execution) openPatched(in *diff.Inode, p *patched) (to node, release func(), err error) {
 	to.fd = -1
 	for i, path := range in.BasePaths {
@@ -145,7 +146,7 @@ func (x *execution) openPatched(in *diff.Inode, p *patched) (to node, release fu
 		if err != nil && !missing(err) {
 			return to, nil, err
 		}
-		if err != nil || st.Ino != p.ino || int(st.Nlink) != len(in.BasePaths) {
+		if err != nil || st.Ino != p.ino || int(st.Nlink) != len(in.BasePaths) || p.fresh && !isFormer(&st, in.BaseAttr) {
 			return to, nil, x.giveUpPatch(in, p)
 		}
 		if i > 0 {

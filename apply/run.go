@@ -142,13 +142,14 @@ func (r *recorder) begin(run Run) (err error) {
 	return storePlan(s.conn, r.run, r.plan)
 }
 
-// Resume finishes a run that was cut off, from its recorded plan. next is its new snapshot.
-func (s *Store) Resume(ctx context.Context, run RunInfo, next *beneath.Root, opts Options) (*Result, error) {
+// Resume finishes a run that was cut off, from its recorded plan. next is its new snapshot, base the one that it was compared with,
+// nil if that is gone: then nothing makes up for what somebody alters in the mirror.
+func (s *Store) Resume(ctx context.Context, run RunInfo, base, next *beneath.Root, opts Options) (*Result, error) {
 	p, err := s.loadPlan(run.ID)
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.goOn(ctx, run.ID, run.State, nil, p, nil, next, opts)
+	res, err := s.goOn(ctx, run.ID, run.State, nil, p, base, next, opts)
 	if res != nil {
 		res.How, res.Reason = run.How, run.Reason
 	}
@@ -253,6 +254,9 @@ func (x *execution) markDetached() error {
 // markAttached ends Attach, which has to be marked when there is much to lose by a cut, or something to note.
 func (x *execution) markAttached() error {
 	lost, err := x.lostHistory()
+	if err == nil {
+		lost, err = x.recoverGone(lost)
+	}
 	if err != nil {
 		return err
 	}

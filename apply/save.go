@@ -19,6 +19,7 @@ type patched struct {
 	ino    uint64       // in the mirror; 0: it was found altered there, and is replaced
 	failed string       // why it could not be patched and has its old contents again
 	saved  []savedRange // what of its old contents is kept
+	fresh  bool         // this was found out just now: nothing has been written to it since
 }
 
 // save decides which files are patched in place and keeps what of them is going to be overwritten. It touches no file of the
@@ -104,7 +105,7 @@ func (x *execution) saveFile(in *diff.Inode) (*patched, error) {
 	if home == 0 || err != nil {
 		return nil, err
 	}
-	p := &patched{node: x.nodes[in.Key], ino: home}
+	p := &patched{node: x.nodes[in.Key], ino: home, fresh: true}
 	ok, err := x.saveRanges(in, p)
 	if IsBadFile(err) {
 		ok, err = false, nil // it is copied whole, which meets the error again and tells it
@@ -126,9 +127,7 @@ func (x *execution) home(in *diff.Inode) (ino uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		is, was := attrOf(&st), in.BaseAttr
-		same := is.Type() == was.Type() && is.Size == was.Size && is.MtimeSec == was.MtimeSec && is.MtimeNsec == was.MtimeNsec
-		if !same || int(st.Nlink) != len(in.BasePaths) || ino != 0 && ino != st.Ino {
+		if !isFormer(&st, in.BaseAttr) || int(st.Nlink) != len(in.BasePaths) || ino != 0 && ino != st.Ino {
 			return 0, nil
 		}
 		ino = st.Ino
@@ -138,7 +137,7 @@ func (x *execution) home(in *diff.Inode) (ino uint64, err error) {
 
 // saveRanges writes the object. false: so much changed that it does not pay.
 func (x *execution) saveRanges(in *diff.Inode, p *patched) (bool, error) {
-	// A run that goes on after a cut has no base. In the mirror is the same: nothing has been changed in it yet.
+	// In the mirror is the same: nothing has been changed in it yet.
 	base := x.base
 	if base == nil {
 		base = x.s.tree

@@ -333,16 +333,35 @@ func rolledBack(b *jobBench) {
 	b.equal()
 }
 
-// alteredMirror is one that somebody has worked in. The run that meets it compares in full at once.
+// alteredMirror is one that somebody has worked in. The run that meets it brings it back at once, and history knows nothing of it.
 func alteredMirror(b *jobBench) {
-	b.begin("d/a", "d/b", "keep", "g/1")
-	b.sh("rm $STORE/tree/d/a; rm -r $STORE/tree/g; echo theirs > $STORE/tree/keep; cd $S; mv g h; mv d e; echo more >> $S/e/a")
+	b.begin("d/a", "d/b", "keep", "g/1", "went")
+	b.sh("echo r1 > $S/keep; echo r1 > $S/d/a")
+	b.silent("run")
+	was := b.restored("r2")
+	b.sh("rm $STORE/tree/d/a; rm -r $STORE/tree/g; echo theirs > $STORE/tree/keep; echo theirs > $STORE/tree/went; cd $S; mv g h; mv d e; echo more >> $S/e/a; rm went")
 	b.refused(0, "the mirror was altered", "run")
 	b.equal()
-	if r := b.lastRun(); r.How != "full" || r.Run != "r3" {
-		b.t.Errorf("list: %+v, want r3 to be a full comparison", r)
+	if r := b.lastRun(); r.How != "native" || r.Run != "r3" {
+		b.t.Errorf("list: %+v, want nothing after r3", r)
+	}
+	if now := b.restored("r2"); now != was {
+		b.t.Errorf("r2 was\n%s\nis\n%s", was, now)
 	}
 	b.silent("run")
+	was = b.restored("r4")
+	b.sh("rm $STORE/tree/e/a; echo theirs > $STORE/tree/keep")
+	b.snapdiff(0, "doctor", "--repair")
+	b.write("new")
+	b.silent("run")
+	b.equal()
+	if r := b.lastRun(); r.How != "native" || r.Run != "r5" {
+		b.t.Errorf("list: %+v, want r5 to be a native run", r)
+	}
+	if now := b.restored("r4"); now != was {
+		b.t.Errorf("r4 was\n%s\nis\n%s", was, now)
+	}
+	b.silent("verify")
 
 	b.configure(`on_lost_base = "stop"`)
 	b.sh("rm $STORE/tree/e/a; echo more >> $S/e/a")

@@ -14,6 +14,7 @@ import (
 	"snapdiff/cmd/snapdiff/source"
 	"snapdiff/diff"
 	"snapdiff/snapshot"
+	"snapdiff/snapshot/beneath"
 	"snapdiff/snapshot/gentle"
 )
 
@@ -175,12 +176,26 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 		}
 		result, err = r.firstCopy(ctx, next)
 	} else {
-		result, err = r.store.Resume(ctx, *cut, next.Root, r.applyOptions())
+		result, err = r.finish(ctx, *cut, next)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return result, r.clean(ctx, cut.Mark)
+}
+
+// finish finishes a run that was recorded. Its base is only needed where somebody altered the mirror.
+func (r *runner) finish(ctx context.Context, cut apply.RunInfo, next *source.Snapshot) (*apply.Result, error) {
+	var base *beneath.Root
+	if cut.Base.ID != "" {
+		if snap, err := r.src.Open(ctx, cut.Base); err != nil {
+			r.say("the base of r%d is not there any more: %v", cut.ID, err)
+		} else {
+			defer snap.Close()
+			base = snap.Root
+		}
+	}
+	return r.store.Resume(ctx, cut, base, next.Root, r.applyOptions())
 }
 
 // abandon gives up a run that was cut off, because why says that its snapshot is not there any more. The next run compares in full.
@@ -208,6 +223,11 @@ func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
 	if err := r.readExclude(); err != nil { // again: a first copy with other patterns may have been finished just now
 		return nil, err
 	}
+	if last != nil {
+		if err := r.bringBack(ctx, last, nil); err != nil {
+			return nil, err
+		}
+	}
 	result, err := r.bring(ctx, last, next)
 	if err == nil {
 		err = r.noteExclude()
@@ -219,7 +239,8 @@ func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
 	return result, errors.Join(next.Close(), r.clean(ctx, mark))
 }
 
-// mend compares in full at once where the run met a mirror that somebody had altered; nil if it did not.
+// mend makes good at once what somebody had done to the mirror, where the run has met that. The result is of the full comparison if
+// there has to be one.
 func (r *runner) mend(ctx context.Context) (*apply.Result, error) {
 	reason, err := r.store.NeedsFull()
 	if err != nil || reason == "" {
@@ -235,6 +256,12 @@ func (r *runner) mend(ctx context.Context) (*apply.Result, error) {
 	}
 	defer next.Close()
 	r.approved = nil // that was for the run before
+	if err := r.bringBack(ctx, last, next); err != nil {
+		return nil, err
+	}
+	if reason, err = r.store.NeedsFull(); err != nil || reason == "" {
+		return nil, err
+	}
 	return r.bring(ctx, last, next)
 }
 

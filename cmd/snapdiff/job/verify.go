@@ -169,6 +169,49 @@ func Verify(ctx context.Context, j config.Job, opts VerifyOptions, say func(form
 	return v, noteVerified(r.store, max(opts.Part, 1), max(opts.Of, 1), time.Now())
 }
 
+// bringBack makes the mirror again what it was at the newest restore point, if it is known that somebody has altered it since and nothing
+// else is wrong. base is the snapshot of that, nil if it is not open. Where it is gone, or not all can be brought back, the full comparison
+// that follows takes for history what was done.
+func (r *runner) bringBack(ctx context.Context, last *apply.RunInfo, base *source.Snapshot) error {
+	mendable, err := r.store.Mendable()
+	if err != nil || !mendable || r.job.OnLostBase == config.LostBaseStop && r.approved == nil && r.why == "" {
+		return err
+	}
+	if base == nil {
+		snap, err := r.src.Open(ctx, last.Mark)
+		if errors.Is(err, snapshot.ErrGone) || errors.Is(err, snapshot.ErrAltered) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("open the base: %w", err)
+		}
+		defer snap.Close()
+		base = snap
+	}
+	r.say("bringing the altered mirror back to r%d", last.ID)
+	v := &Verification{}
+	set, err := r.compareWithSnapshot(ctx, base, VerifyOptions{}, nil, v)
+	if err == nil {
+		err = r.foundIn(set, v)
+	}
+	if err != nil {
+		return fmt.Errorf("compare the altered mirror with r%d: %w", last.ID, err)
+	}
+	err = r.repair(ctx, base, set, VerifyOptions{}, v)
+	if still, stillErr := r.store.Mendable(); still || stillErr != nil {
+		if stillErr == nil && v.Repaired { // but for some files
+			r.say("not all of it: %v", err)
+		} else if err = errors.Join(err, stillErr); err != nil {
+			return err
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return noteVerified(r.store, 1, 1, time.Now())
+}
+
 // newest gives the newest finished run and opens its snapshot.
 func (r *runner) newest(ctx context.Context) (*apply.RunInfo, *source.Snapshot, error) {
 	last, cut, err := r.store.Last()
