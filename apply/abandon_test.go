@@ -180,10 +180,11 @@ func TestAbandonRandomRounds(t *testing.T) {
 // A run of which only the commit is missing is committed, also when its snapshot is gone and the store has a link index.
 func TestCommitWithoutTheSnapshot(t *testing.T) {
 	apply.SetSmallPlan(t, 0)
+	smallPatches(t)
 	k := newKeeper(t, applytest.Ext4)
-	applytest.Apply(t, k.source, applytest.Create("a", 10, 1))
+	applytest.Apply(t, k.source, applytest.Create("a", 10, 1), applytest.Create("large", 300_000, 1))
 	k.run(never)
-	applytest.Apply(t, k.source, applytest.Create("b", 10, 1), applytest.Append("a", 10, 2))
+	applytest.Apply(t, k.source, applytest.Create("b", 10, 1), applytest.Append("a", 10, 2), applytest.Write("large", 5000, 10, 3))
 	next := k.take()
 	_, err := k.attempt(next, func(step string) error {
 		if step == "commit" {
@@ -199,7 +200,7 @@ func TestCommitWithoutTheSnapshot(t *testing.T) {
 	defer s.Close()
 	_, cut, err := s.Last()
 	k.must(err)
-	k.must(s.Abandon(context.Background(), *cut, apply.Options{}))
+	k.must(s.Abandon(context.Background(), *cut, apply.Options{ReadBack: true}))
 	last, cut, err := s.Last()
 	if err != nil || cut != nil || last.Mark.ID != next.ID {
 		t.Errorf("the last run is %+v, unfinished %+v, %v", last, cut, err)

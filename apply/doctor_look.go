@@ -158,6 +158,6 @@ func (d *doctor) mirror() error {
 		return nil
 	}
 	t := Trouble{Text: fmt.Sprintf("the mirror was altered, %d things are not as runs left them: %s", len(c.wrong), strings.Join(c.wrong[:min(len(c.wrong), 5)], "; ")),
-		Mend: "has the next run compare in full, which brings the mirror back (snapdiff verify --repair does it at once)"}
+		Mend: "has the next run compare all of it and bring it back (snapdiff verify --repair does it at once)"}
 	return d.mend(t, func() error { return d.s.setAltered("doctor found that the mirror was altered") })
 }

@@ -39,8 +39,8 @@ func pastStore(t *testing.T) (store, old string, conn *sqlite.Conn) {
 	conn, err := sqlite.OpenConn(filepath.Join(store, "catalog.db"))
 	check(t, err)
 	t.Cleanup(func() { conn.Close() })
-	check(t, sqlitex.ExecuteScript(conn, viewSchema+`
-		INSERT INTO runs(id, state, date) VALUES (1, 'done', 1000), (2, 'done', 2000);
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA application_id = 0x736e6470; PRAGMA user_version = 1;`+upgrades[0].script+`
+		INSERT INTO runs(id, state, how, reason, date, started, mark) VALUES (1, 'done', 'first', '', 1000, 0, '{}'), (2, 'done', 'native', '', 2000, 0, '{}');
 		INSERT INTO nodes VALUES (1,1,0,0,'',16384,1), (2,2,0,1,CAST('same' AS BLOB),16384,1), (3,3,0,1,CAST('gone' AS BLOB),16384,0),
 			(4,4,0,1,CAST('now' AS BLOB),16384,1), (5,5,0,4,CAST('sub' AS BLOB),16384,1), (6,6,0,1,CAST('type' AS BLOB),16384,1),
 			(10,10,0,0,NULL,32768,1), (11,11,0,0,NULL,32768,0), (12,12,0,0,NULL,32768,1), (13,13,0,0,NULL,32768,0), (14,14,0,0,NULL,32768,1),
@@ -54,15 +54,6 @@ func pastStore(t *testing.T) (store, old string, conn *sqlite.Conn) {
 	}
 	return store, old, conn
 }
-
-// viewSchema is the part of the catalog that a view reads.
-const viewSchema = `PRAGMA application_id = 0x736e6470; PRAGMA user_version = 1;
-	CREATE TABLE runs(id INTEGER PRIMARY KEY, state TEXT, date INTEGER);
-	CREATE TABLE nodes(id INTEGER PRIMARY KEY, ino INTEGER, gen INTEGER, parent INTEGER, name BLOB, type INTEGER, alive INTEGER);
-	CREATE TABLE names(dir INTEGER, name BLOB, node INTEGER, PRIMARY KEY(dir, name)) WITHOUT ROWID;
-	CREATE TABLE entries(dir INTEGER, name BLOB, run INTEGER, node INTEGER, PRIMARY KEY(dir, name, run)) WITHOUT ROWID;
-	CREATE TABLE versions(node INTEGER, run INTEGER, mode INTEGER, uid INTEGER, gid INTEGER, rdev INTEGER, size INTEGER, mtime_s INTEGER,
-		mtime_n INTEGER, nlink INTEGER, xattrs BLOB, content INTEGER, PRIMARY KEY(node, run)) WITHOUT ROWID;`
 
 // insertVersion writes what r2 replaced, read from the copy kept aside.
 func insertVersion(t *testing.T, conn *sqlite.Conn, old, path string, node, content int64) {
@@ -148,8 +139,8 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	v := openView(t, store, 2)
 	f, err := v.Lookup("same/g")
 	check(t, err)
-	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 2; CREATE TABLE moves(node INTEGER, path BLOB);
-		CREATE TABLE times(node INTEGER, mtime_s INTEGER, mtime_n INTEGER); INSERT INTO runs(id, state, date) VALUES (3, 'recorded', 3000);`, nil))
+	check(t, upgradeCatalog(conn, 1))
+	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs(id, state, how, reason, date, started, mark) VALUES (3, 'recorded', 'native', '', 3000, 0, '{}');`, nil))
 	if a, err := v.Lstat(f); err != nil || a.Nlink != 2 {
 		t.Errorf("during a run: %+v %v, want two links", a, err)
 	}
@@ -158,7 +149,7 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	}
 	shell(t, store, "mkdir history/r3; mv tree/same/g history/r3/20; rm tree/same/f")
 	insertVersion(t, conn, old, "same/g", 20, 1)
-	check(t, sqlitex.ExecuteScript(conn, `UPDATE versions SET run = 3 WHERE node = 20; INSERT INTO nodes VALUES (20,20,0,0,NULL,32768,0);
+	check(t, sqlitex.ExecuteScript(conn, `UPDATE versions SET run = 3 WHERE node = 20; INSERT INTO nodes VALUES (20,20,0,0,NULL,32768,0,0);
 		INSERT INTO entries VALUES (2,CAST('f' AS BLOB),3,20), (2,CAST('g' AS BLOB),3,20); UPDATE runs SET state = 'done';`, nil))
 	a, err := v.Lstat(f)
 	if err != nil || a.Nlink != 2 {
@@ -168,11 +159,11 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	if err != nil || len(points) != 3 || points[2].Run != 3 {
 		t.Errorf("restore points %v %v", points, err)
 	}
-	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 99;`, nil))
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 99; CREATE TABLE future(a INTEGER);`, nil))
 	if _, err := OpenView(store, "", 2); !errors.Is(err, ErrFormat) {
 		t.Errorf("a catalog of a newer format: %v, want ErrFormat", err)
 	}
-	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 1;`, nil))
+	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 3; DROP TABLE future;`, nil))
 	if _, err := OpenView(store, "", 4); !errors.Is(err, ErrNoRestorePoint) {
 		t.Errorf("r4: %v", err)
 	}

@@ -55,23 +55,18 @@ func handMade(t *testing.T) (store string, conn *sqlite.Conn) {
 
 func handMadeAt(t *testing.T, store string) (conn *sqlite.Conn) {
 	t.Helper()
+	check(t, apply.Init(store))
 	shell(t, store, `
-		mkdir -p tree/d/e history; cd tree; echo same > f; ln f g; ln f d/f; truncate -s 1M hole; echo x >> hole; ln -s "$(printf '%0300d' 0)" link; mkfifo fifo
+		mkdir -p tree/d/e; cd tree; echo same > f; ln f g; ln f d/f; truncate -s 1M hole; echo x >> hole; ln -s "$(printf '%0300d' 0)" link; mkfifo fifo
 		mknod dev c 1 3; setfattr -n user.a -v b f; setfacl -m u:99:r f; setfacl -d -m u:99:rwx d; echo secret > s; chmod 4000 s; touch "$(printf 'a\nb\377')"
 		for i in $(seq `+fmt.Sprint(many)+`); do echo $i > d/e/$i; done; head -c 3000000 /dev/urandom > big; chown 3:4 d/e
 		find . -exec touch -h -d '2020-02-02 02:02:02.123456789' {} +`)
-	conn, err := sqlite.OpenConn(filepath.Join(store, "catalog.db"))
+	conn, err := sqlite.OpenConn(filepath.Join(store, "catalog.db"), sqlite.OpenReadWrite)
 	check(t, err)
 	t.Cleanup(func() { conn.Close() })
-	check(t, sqlitex.ExecuteScript(conn, `PRAGMA application_id = 0x736e6470; PRAGMA user_version = 1;
-		CREATE TABLE runs(id INTEGER PRIMARY KEY, state TEXT, date INTEGER);
-		CREATE TABLE nodes(id INTEGER PRIMARY KEY, ino INTEGER, gen INTEGER, parent INTEGER, name BLOB, type INTEGER, alive INTEGER);
-		CREATE TABLE names(dir INTEGER, name BLOB, node INTEGER);
-		CREATE TABLE entries(dir INTEGER, name BLOB, run INTEGER, node INTEGER);
-		CREATE TABLE versions(node INTEGER, run INTEGER, mode INTEGER, uid INTEGER, gid INTEGER, rdev INTEGER, size INTEGER, mtime_s INTEGER,
-			mtime_n INTEGER, nlink INTEGER, xattrs BLOB, content INTEGER);
-		INSERT INTO runs VALUES (1, 'done', 1000);
-		INSERT INTO nodes VALUES (1,1,0,0,'',16384,1), (2,2,0,1,CAST('d' AS BLOB),16384,1), (3,3,0,2,CAST('e' AS BLOB),16384,1);`, nil))
+	check(t, sqlitex.ExecuteScript(conn, `
+		INSERT INTO runs(id, state, how, reason, date, started, mark) VALUES (1, 'done', 'first', '', 1000, 1000, '{}');
+		INSERT INTO nodes(id, ino, gen, parent, name, type, alive) VALUES (1,1,0,0,'',16384,1), (2,2,0,1,CAST('d' AS BLOB),16384,1), (3,3,0,2,CAST('e' AS BLOB),16384,1);`, nil))
 	return conn
 }
 
@@ -134,7 +129,7 @@ func TestMountIsReadOnlyAndChecksPermissions(t *testing.T) {
 
 func TestMountDuringARun(t *testing.T) {
 	_, dir, conn := mounted(t)
-	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs VALUES (2, 'recorded', 2000);`, nil))
+	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs(id, state, how, reason, date, started, mark) VALUES (2, 'recorded', 'native', '', 2000, 2000, '{}');`, nil))
 	if b, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(b) != "same\n" {
 		t.Errorf("during it: %q %v", b, err)
 	}
@@ -228,7 +223,7 @@ func TestOpenWhileARunReplacesIt(t *testing.T) {
 	}
 	look("before")
 	shell(t, store, "mkdir history/r2; mv tree/large history/r2/20; echo other > tree/large")
-	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs VALUES (2, 'done', 2000); INSERT INTO nodes VALUES (20,20,0,0,NULL,32768,1);
+	check(t, sqlitex.ExecuteScript(conn, `INSERT INTO runs(id, state, how, reason, date, started, mark) VALUES (2, 'done', 'native', '', 2000, 2000, '{}'); INSERT INTO nodes VALUES (20,20,0,0,NULL,32768,1,0);
 		INSERT INTO names VALUES (1,CAST('large' AS BLOB),20); INSERT INTO versions VALUES (20,2,33188,0,0,0,9000000,1,1,1,NULL,1);`, nil))
 	look("after")
 	look("again")

@@ -57,6 +57,7 @@ type runner struct {
 	// why is why this run has to compare in full; "" if it need not.
 	why     string
 	skipped []output.Path // nested subvolumes that the run met
+	back    string        // that an altered mirror was brought back; "" if it was not
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
 	pace     *gentle.Pace // of all file data that the run moves; nil: no limit
@@ -140,6 +141,10 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 			return reports, err
 		}
 		reports = append(reports, report)
+	}
+	if r.back != "" {
+		last := reports[len(reports)-1]
+		last.Warnings = append(last.Warnings, r.back)
 	}
 	if err := r.prune(ctx); err != nil {
 		return reports, err

@@ -209,6 +209,7 @@ func (r *runner) bringBack(ctx context.Context, last *apply.RunInfo, base *sourc
 	if err != nil {
 		return err
 	}
+	r.back = fmt.Sprintf("the mirror was altered, in %s places, and is again what it was at r%d", output.Count(int64(v.Differences)), last.ID)
 	return noteVerified(r.store, 1, 1, time.Now())
 }
 
