@@ -97,7 +97,7 @@ func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch, sum 
 	defer b.buffers.Put(buf)
 	c := copier{in: b.reader.File(in, st.Size), src: in, out: out, path: path, buf: *buf, pace: b.pace}
 	defer c.in.Done()
-	if p != nil && b.worthCloning(st.Size, p.ranges) {
+	if p != nil && !b.noClone.Load() && worthCloning(st.Size, p.ranges) {
 		done, err := b.clonePatched(&c, st.Size, p)
 		if done || err != nil {
 			return false, err
@@ -108,15 +108,8 @@ func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch, sum 
 }
 
 // worthCloning tells a large file of which a small part changed.
-func (b *builder) worthCloning(size int64, ranges []diff.Range) bool {
-	if size < minClone || b.noClone.Load() {
-		return false
-	}
-	var sum int64
-	for _, r := range ranges {
-		sum += r.Len
-	}
-	return sum <= size/2
+func worthCloning(size int64, ranges []diff.Range) bool {
+	return size >= minClone && sumOfRanges(ranges) <= size/2
 }
 
 // clonePatched makes the new file a clone of the mirror's old one and copies the ranges. false without an error: it cannot be

@@ -69,11 +69,7 @@ func largeChange(in *diff.Inode) bool {
 
 // pays tells that a file of a size is better patched than copied: not more is written for it, and it leaves less in history.
 func pays(ranges []diff.Range, size int64) bool {
-	var sum int64
-	for _, r := range ranges {
-		sum += r.Len
-	}
-	return sum <= size/2 && len(ranges) <= mostSaved
+	return sumOfRanges(ranges) <= size/2 && len(ranges) <= mostSaved
 }
 
 // touched are the parts of the old file that a patch may overwrite or cut off, in whole blocks, ascending.

@@ -51,20 +51,20 @@ func checkLeastRoom(j config.Job) error {
 // compressing are filesystems that may hold more than they have room for. What does not fit at this ratio is refused there.
 const compressing = 4
 
-// checkRoom refuses a change set that cannot fit, before the mirror is touched. It is an estimate: what is replaced goes to
-// history and frees nothing.
+// checkRoom refuses a change set that cannot fit, before the mirror is touched.
 func (r *runner) checkRoom(changes *diff.ChangeSet, next *beneath.Root) error {
 	var bytes, inodes int64
-	var failed error
+	room, failed := r.store.Room(next)
 	changes.Inodes.Ascend(func(i diff.Inode) bool {
+		if failed != nil {
+			return false
+		}
 		if i.What&diff.New != 0 {
 			inodes++
 		}
-		if i.Attr.IsRegular() && i.What&(diff.New|diff.Data) != 0 {
-			n, err := written(&i, next)
-			bytes, failed = bytes+n, err
-		}
-		return failed == nil
+		n, err := room.Of(&i)
+		bytes, failed = bytes+n, err
+		return err == nil
 	})
 	var st unix.Statfs_t
 	if err := errors.Join(failed, unix.Fstatfs(r.store.Mirror().FD(), &st)); err != nil {
@@ -85,21 +85,3 @@ func (r *runner) checkRoom(changes *diff.ChangeSet, next *beneath.Root) error {
 
 // zfsMagic is ZFS_SUPER_MAGIC of include/sys/fs/zfs.h.
 const zfsMagic = 0x2fc12fc1
-
-// written is about how many bytes a file takes: its ranges where they are known, else what the snapshot has of it without
-// holes.
-func written(i *diff.Inode, next *beneath.Root) (int64, error) {
-	if i.Ranges != nil {
-		var n int64
-		for _, r := range i.Ranges {
-			n += r.Len
-		}
-		return min(n, i.Attr.Size), nil
-	}
-	const small = 1 << 20 // holes in these are not worth a system call
-	if i.Attr.Size < small {
-		return i.Attr.Size, nil
-	}
-	st, err := next.Lstat(i.Paths[0])
-	return min(i.Attr.Size, st.Blocks*512), err
-}
