@@ -120,3 +120,57 @@ func TestNewerManifestsAreRefused(t *testing.T) {
 		t.Errorf("manifests of a newer format are written anew: %v", err)
 	}
 }
+
+// A store of format 2 has no tables for saved ranges and checksums, and manifests of format 1. With real history in it, and a run that was cut
+// off, it is shown as it is, upgraded by the first that writes, and its files are patched in place from then on.
+func TestUpgradeFromFormat2(t *testing.T) {
+	NeedRoot(t)
+	p := newPruneRig(t, Ext4)
+	p.interrupted = true
+	p.day(beginning + `
+		head -c 400000 /dev/urandom > large`)
+	for _, round := range rounds[:4] {
+		p.day(round.script + `
+			printf x | dd of=large bs=1 seek=$((RANDOM * 10)) conv=notrunc status=none`)
+	}
+	sh(t, p.source, rounds[4].script+`
+		printf y | dd of=large bs=1 seek=100000 conv=notrunc status=none`)
+	steps := 0
+	if err := p.run(cutAfter(20, &steps)); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	alterCatalog(t, p.store, `DROP TABLE saved; DROP TABLE patches; DROP TABLE trim; DROP TABLE sums; PRAGMA user_version = 2;
+		DELETE FROM meta WHERE key IN ('manifests', 'stale_manifests', 'sums', 'mendable')`)
+	sh(t, p.store, `for m in history/r*/manifest; do r=${m#history/r}; printf 'snapdiff manifest 1\nrun %s\n' ${r%/manifest} > $m; done`)
+	compare := func(when string) {
+		t.Helper()
+		for run, want := range p.want {
+			if got := p.portrait(run); got != want {
+				t.Errorf("%s: r%d differs: %s", when, run, firstDifference(want, got))
+			}
+		}
+	}
+	compare("as it is")
+	smallPatches(t)
+	if err := p.resume(apply.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	p.judge()
+	compare("upgraded")
+	p.day(`printf z | dd of=large bs=1 seek=200000 conv=notrunc status=none`)
+	compare("after another run")
+	if n := sqlCount(t, p.store, "versions WHERE content = 2"); n == 0 {
+		t.Error("no file was patched in place")
+	}
+	found, err := apply.Examine(context.Background(), p.store, apply.DoctorOptions{Repair: true})
+	for _, trouble := range found {
+		if !trouble.Note {
+			t.Errorf("doctor: %+v", trouble)
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	p.drop(2, 3)
+	compare("pruned")
+}

@@ -71,7 +71,7 @@ func (x *execution) fromBase(k diff.Key, path string, was diff.Attr) (bool, erro
 	if err := x.at("keep from base"); err != nil {
 		return false, err
 	}
-	tmp := newName(k)
+	tmp := newName(k) + "-base" // what it becomes may be there already
 	_, err := x.build.build(place{x.base, path}, place{x.s.stage, tmp}, nil, nil)
 	if IsBadFile(err) {
 		return false, nil

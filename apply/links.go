@@ -226,7 +226,7 @@ func (s *Store) commitSignature(in *diff.Inode, next *beneath.Root) error {
 	return s.setSignature(in.Key.Ino, sig)
 }
 
-// setSignature goes row by row: for an UPDATE of several rows SQLite keeps a journal of its own, which takes 30 times as long.
+// setSignature goes row by row: for an UPDATE of several rows SQLite keeps a journal of its own, which costs more than all the rest.
 func (s *Store) setSignature(ino, sig uint64) error {
 	type name struct {
 		dir  int64

@@ -21,24 +21,51 @@ func TestPowerCut(t *testing.T) {
 	if Soak() {
 		kinds, sample = MirrorKinds, 1000
 	}
+	scenarios := slices.DeleteFunc(slices.Clone(Scenarios), func(s Scenario) bool { return s.Name == "wide" || s.Name == "beyond PATH_MAX" })
 	for _, kind := range kinds {
-		t.Run(string(kind), func(t *testing.T) { powerCuts(t, kind, r, sample) })
+		t.Run(string(kind), func(t *testing.T) {
+			powerCuts(t, kind, r, sample, 0, func(source string) { Begin(t, source, scenarios) }, func(source string) { Go(t, source, scenarios) })
+		})
 	}
 }
 
-func powerCuts(t *testing.T, kind Kind, r *rand.Rand, sample int) {
+// TestPowerCutOfPatches is TestPowerCut with large files that are patched in place: what was overwritten is on the disk before it is.
+func TestPowerCutOfPatches(t *testing.T) {
+	smallPatches(t)
+	apply.SetSmallPlan(t, 0) // each phase has a mark
+	r := rand.New(rand.NewPCG(Seed(t), 9))
+	sample := 6
+	if Soak() {
+		sample = 1000
+	}
+	powerCuts(t, Ext4, r, sample, 4, func(source string) {
+		Apply(t, source, Mkdir("a"), Mkdir("b"))
+		for i, path := range largeFiles {
+			Apply(t, source, Create(path, 300_000, i))
+		}
+	}, func(source string) {
+		for i, path := range largeFiles {
+			Apply(t, source, Write(path, r.Int64N(200_000), 5000, 10+i), Write(path, r.Int64N(200_000), 5000, 20+i))
+		}
+		Apply(t, source, Truncate("a/g", 200_000), Append("b/f", 20_000, 3), Punch("b/g", 8192, 8192), Rename("b/h", "a/h"), Link("a/f", "b/l"))
+	})
+}
+
+func powerCuts(t *testing.T, kind Kind, r *rand.Rand, sample, patched int, begin, change func(source string)) {
 	disk := NewDisk(t, kind, 384<<20)
 	top := MountSized(t, Btrfs, 512<<20)
 	k := &keeper{TB: t, source: Subvolume(t, filepath.Join(top, "source")), snaps: top, store: filepath.Join(disk.Dir(), "store")}
 	k.must(apply.Init(k.store))
-	scenarios := slices.DeleteFunc(slices.Clone(Scenarios), func(s Scenario) bool { return s.Name == "wide" || s.Name == "beyond PATH_MAX" })
-	Begin(t, k.source, scenarios)
+	begin(k.source)
 	k.run(never)
-	Go(t, k.source, scenarios)
+	change(k.source)
 	base, next := k.base, k.take()
 	disk.Mark("run")
 	_, err := k.attempt(next, nil)
 	k.must(err)
+	if n := sqlCount(t, k.store, "versions WHERE content = 2"); n < int64(patched) {
+		t.Errorf("%d files were patched in place, not %d", n, patched)
+	}
 	moments := disk.Stop("run")
 	t.Logf("%d moments", moments)
 

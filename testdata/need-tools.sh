@@ -23,6 +23,7 @@ need sqlite3 sqlite3             # getting files out of a store by hand
 need btrfs-progs mkfs.btrfs btrfs # balance, defragment, nested subvolumes in scenarios
 need xfsprogs mkfs.xfs xfs_io
 need e2fsprogs mkfs.ext4
+need sqlite3 sqlite3             # the recipe of docs/store-format.md
 if [ "${1-}" = peers ]; then
 	need restic restic
 	need borgbackup borg
