@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -15,30 +14,32 @@ import (
 	"snapdiff/apply/applytest"
 )
 
-// public makes a directory that every user may enter (those of testing are their owner's alone) for something to be mounted on.
-func public(t *testing.T) string {
+// mountPoint is a directory that is free again when the test ends.
+func mountPoint(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "snapdiff-public-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH); os.Remove(dir) })
+	dir := t.TempDir()
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
+}
+
+// runAs runs a program as a user in a directory, whoever may enter what is above it.
+func runAs(uid, dir string, args ...string) (string, error) {
+	cmd := exec.Command("setpriv", append([]string{"--reuid=" + uid, "--regid=" + uid, "--clear-groups"}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // seenBy is all that a user can see of a tree: names, owners, modes, attributes, contents, and what is refused.
 func seenBy(uid, dir string) string {
-	const look = `export LC_ALL=C; cd "$0" || exit
+	const look = `export LC_ALL=C
 		each() { find . -path ./.snapdiff -prune -o "$@"; }
 		each ! -type d -printf '%p %s %l\n'; each -printf '%p %y %m %U %G %T@\n'
 		each -type f -exec sha256sum {} +
 		each -type f -exec sh -c 'for f; do test -r "$f" && echo "may read $f"; test -x "$f" && echo "may run $f"; done' sh {} +
 		each ! -type l -exec sh -c 'for f; do getfacl -n "$f" | tr "\n" " "; echo; done' sh {} +`
-	out, err := exec.Command("setpriv", "--reuid="+uid, "--regid="+uid, "--clear-groups", "sh", "-c", look, dir).CombinedOutput()
-	lines := strings.Split(strings.ReplaceAll(string(out), dir, "DIR"), "\n")
+	out, err := runAs(uid, dir, "sh", "-c", look)
+	lines := strings.Split(out, "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + fmt.Sprint(err)
 }
@@ -54,14 +55,12 @@ func TestMountForOtherUsers(t *testing.T) {
 		setfacl -d -m u:1001:rwx shared; mkdir shared/below; echo inherited > shared/below/f
 		cp /usr/bin/id suid; chmod 4755 suid; mknod -m 666 null c 1 3; ln -s private/p link`)
 	b.silent("run")
-	source := public(t)
-	b.must(unix.Mount(b.source, source, "", unix.MS_BIND, ""))
 	t.Setenv(asProgram, "1")
-	closed, open := public(t), public(t)
+	closed, open := mountPoint(t), mountPoint(t)
 	b.snapdiff(0, "mount", "r1", closed)
 	b.snapdiff(0, "mount", "--allow-other", "latest", open)
 	for _, uid := range []string{"0", "1000", "1001", "1002"} {
-		want := seenBy(uid, source)
+		want := seenBy(uid, b.source)
 		if got := seenBy(uid, open); got != want {
 			for _, line := range strings.Split(got, "\n") {
 				if !strings.Contains(want, line) {
@@ -74,16 +73,17 @@ func TestMountForOtherUsers(t *testing.T) {
 			t.Errorf("user %s does not see the source:\n%s", uid, want)
 		}
 	}
-	as := func(uid string, args ...string) string {
-		out, err := exec.Command("setpriv", append([]string{"--reuid=" + uid, "--regid=" + uid, "--clear-groups"}, args...)...).CombinedOutput()
-		return strings.TrimSpace(string(out)) + map[bool]string{true: "", false: " (failed)"}[err == nil]
+	as := func(uid, dir string, args ...string) string {
+		out, err := runAs(uid, dir, args...)
+		return strings.TrimSpace(out) + map[bool]string{true: "", false: " (failed)"}[err == nil]
 	}
 	for _, c := range []struct{ want, got string }{
-		{"0", as("1001", source+"/suid", "-u")},
-		{"1001", as("1001", open+"/suid", "-u")},
-		{"cat: " + open + "/null: Permission denied (failed)", as("1001", "cat", open+"/null")},
-		{"cat: " + closed + "/all: Permission denied (failed)", as("1001", "cat", closed+"/all")},
-		{"all", as("0", "cat", closed+"/all")},
+		{"0", as("1001", b.source, "./suid", "-u")},
+		{"1001", as("1001", open, "./suid", "-u")},
+		{"", as("1001", b.source, "cat", "null")},
+		{"cat: null: Permission denied (failed)", as("1001", open, "cat", "null")},
+		{"cat: all: Permission denied (failed)", as("1001", closed, "cat", "all")},
+		{"all", as("0", closed, "cat", "all")},
 	} {
 		if c.got != c.want {
 			t.Errorf("%q, want %q", c.got, c.want)
@@ -98,7 +98,7 @@ func TestPruneLeavesWhatIsMounted(t *testing.T) {
 	b, old := twoPoints(t)
 	b.configure("keep = { last = 1 }")
 	t.Setenv(asProgram, "1")
-	dir := public(t)
+	dir := mountPoint(t)
 	b.snapdiff(0, "mount", "r1", dir)
 	if out := columns(b.stdout(0, "prune"), 1, 3, 4); out != "r1 keep in use \nr2 keep newest, last \n" {
 		t.Errorf("prune:\n%s", out)
@@ -130,7 +130,7 @@ func TestStoreOnReadOnlyMedia(t *testing.T) {
 	b.silent("run")
 	b.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	t.Setenv(asProgram, "1")
-	dir := public(t)
+	dir := mountPoint(t)
 	for _, how := range [][]string{{"r1"}, {"--all"}} {
 		b.snapdiff(0, append(append([]string{"mount"}, how...), dir)...)
 		if at := dir; how[0] == "r1" {

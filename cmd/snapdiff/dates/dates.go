@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // what TZ names is understood where the system has no zones too
 )
 
 // ErrSyntax is wrapped by every refusal of Parse.
