@@ -34,9 +34,9 @@ func TestPowerCutOfPatches(t *testing.T) {
 	smallPatches(t)
 	apply.SetSmallPlan(t, 0) // each phase has a mark
 	r := rand.New(rand.NewPCG(Seed(t), 9))
-	sample := 6
+	sample := 4
 	if Soak() {
-		sample = 1000
+		sample = 50
 	}
 	powerCuts(t, Ext4, r, sample, 4, func(source string) {
 		Apply(t, source, Mkdir("a"), Mkdir("b"))
