@@ -19,6 +19,11 @@ func (d *doctor) manifests() error {
 	if err != nil {
 		return err
 	}
+	if n, err := strconv.Atoi(known); err == nil && n > manifestFormat && len(runs) > 0 {
+		if _, err := d.s.readManifest(runs[len(runs)-1], manifestVisitor{}); err == nil {
+			return &DamagedCatalog{fmt.Errorf("it says that manifests have format %d, and they have %d", n, manifestFormat)}
+		}
+	}
 	if known != strconv.Itoa(manifestFormat) {
 		if len(runs) > 0 {
 			return d.mend(Trouble{Text: "the manifests are not of the newest format: without the catalog they do not say enough; the next run writes them",

@@ -84,3 +84,20 @@ func TestDoctorOfOlderFormats(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A number of the manifests' format that they do not have is damage, and not the work of a newer program.
+func TestDoctorOfManifestsOfAnotherFormat(t *testing.T) {
+	r := newExt4Rig(t)
+	r.day(`echo a > a`, false, 0)
+	r.day(`echo b > a`, false, 0)
+	s, err := apply.Open(r.store)
+	must(t, err)
+	must(t, errors.Join(s.CompleteManifests(context.Background()), s.SetMeta("manifests", "6"), s.Close()))
+	for _, repair := range []bool{false, true} {
+		found, err := apply.Examine(context.Background(), r.store, apply.DoctorOptions{Repair: repair})
+		if err != nil || len(found) == 0 || !found[0].Catalog || found[0].Mended != repair {
+			t.Fatalf("repair %v: %+v %v", repair, found, err)
+		}
+	}
+	r.judgeRuns(map[int64]string{1: r.taken[0].Path, 2: r.taken[1].Path})
+}
