@@ -141,7 +141,7 @@ func (x *execution) writeRanges(in, out int, path string, size int64, ranges []d
 // nobody gave it others or wrote to it before we did. Otherwise it is noted, durably, that the file is to be replaced, and there is no descriptor: -1.
 func (x *execution) openPatched(in *diff.Inode, p *patched) (to node, release func(), err error) {
 	to.fd = -1
-	for i, path := range in.BasePaths {
+	for _, path := range in.BasePaths {
 		st, err := x.s.tree.Lstat(path)
 		if err != nil && !missing(err) {
 			return to, nil, err
@@ -149,12 +149,9 @@ func (x *execution) openPatched(in *diff.Inode, p *patched) (to node, release fu
 		if err != nil || st.Ino != p.ino || int(st.Nlink) != len(in.BasePaths) || p.fresh && !isFormer(&st, in.BaseAttr) {
 			return to, nil, x.giveUpPatch(in, p)
 		}
-		if i > 0 {
-			continue
-		}
-		if to.spot, release, err = (place{x.s.tree, path}).open(); err != nil {
-			return to, nil, writeError(path, "open the directory of", err)
-		}
+	}
+	if to.spot, release, err = (place{x.s.tree, in.BasePaths[0]}).open(); err != nil {
+		return to, nil, writeError(in.BasePaths[0], "open the directory of", err)
 	}
 	fd, err := unix.Openat(to.dir, to.base, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
