@@ -273,8 +273,9 @@ func (x *execution) putBackTimes() error {
 	if err != nil {
 		return err
 	}
+	paths := dirPaths{s: x.s}
 	for _, d := range dirs {
-		path, err := x.s.dirPath(d.node)
+		path, err := paths.of(d.node)
 		if err == nil {
 			err = x.s.tree.Utimes(path, d.sec, d.nsec)
 		}
@@ -283,27 +284,6 @@ func (x *execution) putBackTimes() error {
 		}
 	}
 	return nil
-}
-
-// dirPath is where a live directory is in the mirror, by the catalog.
-func (s *Store) dirPath(node int64) (path string, err error) {
-	for node != rootNode && err == nil {
-		parent := int64(0)
-		err = s.query(`SELECT parent, name FROM nodes WHERE id = ? AND alive`, func(row *sqlite.Stmt) error {
-			parent = row.ColumnInt64(0)
-			if path == "" {
-				path = columnBytes(row, 1)
-			} else {
-				path = columnBytes(row, 1) + "/" + path
-			}
-			return nil
-		}, node)
-		if err == nil && parent == 0 {
-			err = fs.ErrNotExist
-		}
-		node = parent
-	}
-	return path, err
 }
 
 func (x *execution) putBackName(n *diff.Name) error {

@@ -16,7 +16,15 @@ type BadFile struct {
 	Err  error
 }
 
-func (b *BadFile) Error() string { return fmt.Sprintf("%s %q: %v", b.Op, b.Path, b.Err) }
+func (b *BadFile) Error() string {
+	const shown = 512 // bytes of a path in a text: somebody may have made one of megabytes
+	if len(b.Path) > shown {
+		return fmt.Sprintf("%s %q... (%d bytes): %v", b.Op, b.Path[:shown], len(b.Path), b.Err)
+	}
+	return fmt.Sprintf("%s %q: %v", b.Op, b.Path, b.Err)
+}
+
+// Unwrap gives the cause.
 func (b *BadFile) Unwrap() error { return b.Err }
 
 // IsBadFile tells an error that concerns one inode only.

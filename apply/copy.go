@@ -99,12 +99,13 @@ type copyMarks interface {
 
 const (
 	partEntries       = 1000 // entries of a directory that one worker does in one go
-	defaultBatchFiles = 20_000
 	defaultBatchBytes = 2 << 30
 	defaultBatchTime  = 5 * time.Second
 	progressTime      = 200 * time.Millisecond
 	rootNode          = 1
 )
+
+var defaultBatchFiles int64 = 20_000
 
 // errStopped is what workers say when another one has failed.
 var errStopped = errors.New("stopped")

@@ -103,8 +103,12 @@ func (f *firstCopy) list(ctx context.Context, d *openCopy) error {
 	var part []copyEntry
 	var failed error // of the copying, not of the listing
 	err := f.next.ReadDir(d.path, func(name string, dtype uint8, ino uint64) error {
-		if f.exclude.Match(join(d.path, name)) {
+		path := join(d.path, name)
+		if f.exclude.Match(path) {
 			return nil
+		}
+		if diff.TooDeep(path) {
+			return f.addBad(d, path, ino, &BadFile{Path: path, Op: "copy", Err: diff.ErrTooDeep})
 		}
 		part = append(part, copyEntry{name, dtype, ino})
 		if len(part) < partEntries {

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
 )
 
 // resume goes through what a former attempt has marked, and queues what it has not. The marked directories are read before
@@ -96,7 +98,7 @@ func (f *firstCopy) readMarked(d *copyDir) (*markedFrame, error) {
 	f.counts.Dirs.Add(1)
 	var entries, kids []copyEntry
 	err := f.next.ReadDir(d.path, func(name string, dtype uint8, ino uint64) error {
-		if !f.exclude.Match(join(d.path, name)) {
+		if path := join(d.path, name); !f.exclude.Match(path) && !diff.TooDeep(path) {
 			entries = append(entries, copyEntry{name, dtype, ino})
 		}
 		return nil

@@ -13,3 +13,10 @@ func SetMinPatched(t interface{ Cleanup(func()) }, n int64) {
 	minPatched = n
 	t.Cleanup(func() { minPatched = was })
 }
+
+// SetSmallBatch has a first copy mark what it did after so many files, until the end of a test.
+func SetSmallBatch(t interface{ Cleanup(func()) }, files int64) {
+	was := defaultBatchFiles
+	defaultBatchFiles = files
+	t.Cleanup(func() { defaultBatchFiles = was })
+}

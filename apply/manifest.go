@@ -46,6 +46,7 @@ type manifestWriter struct {
 	lines  int64
 	buf    []byte
 	placed map[int64]bool
+	paths  dirPaths
 	// recorded: the run is not done yet.
 	recorded bool
 }
@@ -63,7 +64,7 @@ func (s *Store) writeManifest(run int64, carry []int64) (err error) {
 		return fmt.Errorf("writing history/%s: %w", name, err)
 	}
 	file := os.NewFile(uintptr(fd), name)
-	m := &manifestWriter{s: s, run: run, sum: xxhash.New(), placed: map[int64]bool{rootNode: true}}
+	m := &manifestWriter{s: s, run: run, sum: xxhash.New(), placed: map[int64]bool{rootNode: true}, paths: dirPaths{s: s}}
 	m.w = bufio.NewWriterSize(tee{file, m.sum}, 256<<10)
 	err = m.write(carry)
 	if err := errors.Join(err, file.Close()); err != nil {
@@ -303,9 +304,9 @@ func (m *manifestWriter) entries() error {
 	}, m.run)
 }
 
-// title writes where a live directory is, for people.
+// title writes where a live directory is, for people, who cannot read paths that are longer than any system call takes.
 func (m *manifestWriter) title(dir int64) {
-	if path, err := m.s.dirPath(dir); err == nil {
+	if path, err := m.paths.of(dir); err == nil && len(path) < unix.PathMax {
 		m.w.WriteString("# ")
 		m.text(path)
 		m.end()

@@ -186,6 +186,9 @@ func (s *Store) replacePending(p *plan, problems []Problem) error {
 			}
 		}
 	}
+	for _, n := range p.TooDeep {
+		problems = append(problems, Problem{Path: n.Path, Key: n.Key, Err: &BadFile{Path: n.Path, Op: "copy", Err: diff.ErrTooDeep}})
+	}
 	return s.addPending(problems)
 }
 

@@ -9,7 +9,8 @@ type plan struct {
 	Inodes   []diff.Inode // ascending by first new path
 	Gone     []diff.Gone
 	Full     bool
-	Settled  []uint64 // numbers of pending inodes that went from the source before the mirror ever had them
+	Settled  []uint64    // numbers of pending inodes that went from the source before the mirror ever had them
+	TooDeep  []diff.Name // names that are left out; Parent and Type are not kept
 
 	fromMirror map[diff.Key]bool // what the recorder reads from the mirror, which differs from the base there
 }
@@ -20,6 +21,13 @@ func newPlan(c *diff.ChangeSet) *plan {
 	c.Linked.Ascend(func(n diff.Name) bool { p.Linked = append(p.Linked, n); return true })
 	c.Inodes.Ascend(func(i diff.Inode) bool { p.Inodes = append(p.Inodes, i); return true })
 	c.Gone.Ascend(func(g diff.Gone) bool { p.Gone = append(p.Gone, g); return true })
+	for _, key := range c.Settled {
+		p.Settled = append(p.Settled, key.Ino)
+	}
+	for _, n := range c.TooDeep {
+		p.TooDeep = append(p.TooDeep, n)
+		p.Settled = append(p.Settled, n.Key.Ino) // it may be on the list under a path that it has no more
+	}
 	return p
 }
 

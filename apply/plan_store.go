@@ -26,6 +26,7 @@ const (
 	planInode    = 'I'
 	planGone     = 'G'
 	planSettled  = 'S'
+	planTooDeep  = 'D'
 	planEnd      = 'E'
 )
 
@@ -112,6 +113,11 @@ func encodePlan(p *plan, piece func([]byte) error) error {
 	for _, ino := range p.Settled {
 		e.record(planSettled)
 		e.number(ino)
+	}
+	for _, n := range p.TooDeep {
+		e.record(planTooDeep)
+		e.text(n.Path)
+		e.key(n.Key)
 	}
 	records := e.records
 	e.record(planEnd)
@@ -216,6 +222,8 @@ func decodePlan(r io.Reader) (*plan, error) {
 			p.Gone = append(p.Gone, diff.Gone{Key: d.key(), BaseAttr: d.attr(), BasePaths: d.paths()})
 		case planSettled:
 			p.Settled = append(p.Settled, d.number())
+		case planTooDeep:
+			p.TooDeep = append(p.TooDeep, diff.Name{Path: d.text(), Key: d.key()})
 		case planEnd:
 			if n := d.number(); d.err == nil && n == records {
 				return p, d.end()

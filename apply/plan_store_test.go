@@ -22,6 +22,7 @@ func samplePlan(n int) *plan {
 		Linked:   []diff.Name{{Path: "b", Parent: diff.Key{Ino: 1<<64 - 1, Gen: 1<<64 - 1}, Key: diff.Key{Ino: 257, Gen: 9}, Type: unix.S_IFREG}},
 		Gone:     []diff.Gone{{Key: diff.Key{Ino: 300, Gen: 1}, BasePaths: []string{"x", "y"}, BaseAttr: a}},
 		Settled:  []uint64{1, 1 << 63},
+		TooDeep:  []diff.Name{{Path: "d/e/e/p", Key: diff.Key{Ino: 1 << 63, Gen: 7}}},
 		Inodes: []diff.Inode{
 			{Key: diff.Key{Ino: 1, Gen: 2}, What: diff.Data, Paths: []string{""}, Attr: a, BaseAttr: a, BasePaths: []string{"old"}},
 			{Key: diff.Key{Ino: 2, Gen: 2}, What: diff.Data | diff.Meta, Paths: []string{"nothing differs"}, Ranges: []diff.Range{}},

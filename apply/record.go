@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -323,7 +324,7 @@ func (s *Store) commit(run int64, p *plan, next *beneath.Root, problems []Proble
 			return err
 		}
 	}
-	if err := s.commitDirs(run, p); err != nil {
+	if err := errors.Join(s.commitLongest(p), s.commitDirs(run, p)); err != nil {
 		return err
 	}
 	if err := s.commitFiles(p); err != nil {

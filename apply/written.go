@@ -8,7 +8,7 @@ import (
 
 // WrittenBy tells what the newest run has written: the names that came or changed, all of new directories, and the directories above.
 func (s *Store) WrittenBy(run int64) (only func(path string, dir bool) bool, err error) {
-	w := &written{s: s, paths: map[string]bool{"": true}, whole: map[string]bool{}, dirs: map[int64]string{}}
+	w := &written{s: s, paths: map[string]bool{"": true}, whole: map[string]bool{}, dirs: dirPaths{s: s}}
 	type name struct {
 		dir  int64
 		name string
@@ -50,22 +50,16 @@ type written struct {
 	s     *Store
 	paths map[string]bool // with all directories above
 	whole map[string]bool // directories of which everything counts
-	dirs  map[int64]string
+	dirs  dirPaths
 }
 
 // dir is where a live directory is; nil: nowhere.
 func (w *written) dir(node int64) (*string, error) {
-	path, ok := w.dirs[node]
-	if !ok {
-		var err error
-		if path, err = w.s.dirPath(node); missing(err) {
-			return nil, nil
-		} else if err != nil {
-			return nil, err
-		}
-		w.dirs[node] = path
+	path, err := w.dirs.of(node)
+	if missing(err) {
+		return nil, nil
 	}
-	return &path, nil
+	return &path, err
 }
 
 func (w *written) add(path string) {

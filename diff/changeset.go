@@ -104,6 +104,11 @@ type ChangeSet struct {
 	Gone     *btree.BTreeG[Gone]  // inodes that went altogether, by first base path
 	// Skipped are the nested subvolumes (datasets) in the new snapshot, by path, shown as empty directories and not followed.
 	Skipped []string
+	// TooDeep are the names in the new snapshot that are left out, with all below them, because of the length of their paths (see
+	// LongestPath): those that came, and those that are left out still. Parent is not set.
+	TooDeep []Name
+	// Settled are inodes that were left out by a name that went.
+	Settled []Key
 	// Full says why the comparison was a full one; "" when a native diff was used.
 	Full string
 }

@@ -194,9 +194,12 @@ type fullEntry struct {
 // list reads a directory, sorted by name.
 func (f *full) list(root *beneath.Root, dir string) ([]fullEntry, error) {
 	var list []fullEntry
-	err := root.ReadDir(dir, func(name string, dtype uint8, _ uint64) error {
+	err := root.ReadDir(dir, func(name string, dtype uint8, ino uint64) error {
 		if root == f.next && f.opts.Exclude.Match(join(dir, name)) {
 			return nil
+		}
+		if root == f.next && TooDeep(join(dir, name)) {
+			return f.tooDeep(join(dir, name), ino)
 		}
 		if dtype == unix.DT_UNKNOWN {
 			st, err := root.Lstat(join(dir, name))
@@ -216,6 +219,17 @@ func (f *full) list(root *beneath.Root, dir string) ([]fullEntry, error) {
 	}
 	slices.SortFunc(list, func(a, b fullEntry) int { return cmp.Compare(a.name, b.name) })
 	return list, nil
+}
+
+func (f *full) tooDeep(path string, ino uint64) error {
+	key, err := f.keyOf(path, ino)
+	if err != nil {
+		return fmt.Errorf("identify %q: %w", path, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes.TooDeep = append(f.changes.TooDeep, Name{Path: path, Key: key})
+	return nil
 }
 
 // merge takes the smallest name from both lists; nil where a list has it not.

@@ -13,6 +13,11 @@ func (w *worker) inode(num uint64) error {
 		return err
 	}
 	in := Inode{Key: Key{num, next.Gen}, Attr: next.Attr}
+	if w.again[in.Key] {
+		if err := w.stillTooDeep(&in); err != nil {
+			return err
+		}
+	}
 	if in.Paths, err = w.next.paths(w.Next, num); err != nil || len(in.Paths) == 0 {
 		return err // deleted while open, or excluded: names that went have been followed
 	}

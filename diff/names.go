@@ -124,8 +124,11 @@ func keyIn(t Tree, e Entry) (Key, error) {
 
 func (w *worker) came(dir Key, e Entry) error {
 	path, visible, err := w.next.child(w.Next, dir.Ino, e.Name)
-	if err != nil || !visible {
+	if err != nil {
 		return err
+	}
+	if !visible {
+		return w.cameTooDeep(path, e)
 	}
 	key, err := w.nextKey(e)
 	if err != nil {
@@ -156,8 +159,11 @@ func (w *worker) went(dir Key, e Entry) error {
 		return err
 	}
 	path, visible, err := w.base.child(w.Base, dir.Ino, e.Name)
-	if err != nil || !visible {
+	if err != nil {
 		return err
+	}
+	if !visible {
+		return w.wentTooDeep(path, e)
 	}
 	key, err := w.baseKey(e)
 	if err != nil {

@@ -39,7 +39,9 @@ func (s *side) dir(t Tree, num uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path = join(parent, name)
+	if path = parent; !TooDeep(parent) { // below that, all is left out, and the first name that was stands for it
+		path = join(parent, name)
+	}
 	s.mu.Lock()
 	s.dirs[num] = path
 	s.mu.Unlock()
@@ -53,13 +55,13 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-// child gives the path of a name in a directory; not visible when it is excluded.
+// child gives the path of a name in a directory; not visible when it is excluded or too deep.
 func (s *side) child(t Tree, dir uint64, name string) (path string, visible bool, err error) {
 	if path, err = s.dir(t, dir); err != nil {
 		return "", false, err
 	}
 	path = join(path, name)
-	return path, !s.exclude.Match(path), nil
+	return path, !TooDeep(path) && !s.exclude.Match(path), nil
 }
 
 // paths are all visible names of an inode, sorted; the root's is "". None for one that was deleted while open.

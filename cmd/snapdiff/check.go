@@ -49,7 +49,7 @@ func (a *app) showFindings(cmd *cobra.Command, j config.Job, found []job.Finding
 		case job.Warning:
 			level = color(output.Yellow, level)
 		}
-		fmt.Fprintf(out, "%s: %s: %s\n", j.Name, level, f.Text)
+		fmt.Fprintf(out, "%s: %s: %s\n", j.Name, level, output.Text(f.Text))
 		if f.Next != "" {
 			fmt.Fprintf(out, "  next: %s\n", f.Next)
 		}

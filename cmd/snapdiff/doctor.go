@@ -59,7 +59,7 @@ func (a *app) showIllnesses(cmd *cobra.Command, j config.Job, found []job.Illnes
 		case job.Warning:
 			level = color(output.Yellow, level)
 		}
-		fmt.Fprintf(out, "%s: %s: %s\n", j.Name, level, i.Text)
+		fmt.Fprintf(out, "%s: %s: %s\n", j.Name, level, output.Text(i.Text))
 		for _, l := range i.Lost {
 			fmt.Fprintf(out, "  %s: %s (%s)\n", l.Points, output.Name(l.Name), l.Object)
 		}

@@ -152,3 +152,47 @@ func TestDoctorAfterBitFlips(t *testing.T) {
 	}
 	t.Logf("%d of %d damages were found", found, rounds)
 }
+
+// TestDoctorMendsAStore: what is wrong around the catalog is said, is mended when that is asked for, and then nothing is wrong any more.
+func TestDoctorMendsAStore(t *testing.T) {
+	at := func(b *jobBench, name string) string { return filepath.Join(b.store, name) }
+	for name, c := range map[string]struct {
+		damage func(*jobBench)
+		says   string
+	}{
+		"open to others":     {func(b *jobBench) { b.allRight(os.Chmod(b.store, 0o755)) }, "open to others (mode 0755)"},
+		"another's":          {func(b *jobBench) { b.allRight(os.Chown(b.store, 12345, 0)) }, "belongs to user 12345"},
+		"a piece is missing": {func(b *jobBench) { b.allRight(os.Remove(at(b, "README"))) }, "README is missing"},
+		"left in stage":      {func(b *jobBench) { b.allRight(os.WriteFile(at(b, "stage/o-1-1"), nil, 0o600)) }, "1 things are left in stage, and no run is unfinished (the first is o-1-1)"},
+		"too much in history": {func(b *jobBench) { b.allRight(os.WriteFile(at(b, "history/r2/99999"), nil, 0o600)) },
+			"history/r2 has 1 objects that no restore point needs (the first is 99999)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := sickBench(t)
+			want := b.restored("r2")
+			c.damage(b)
+			b.refused(6, c.says, "doctor")
+			if text := b.snapdiff(0, "doctor", "--repair"); !strings.Contains(text, c.says) {
+				t.Errorf("doctor --repair says %s", text)
+			}
+			if text := b.snapdiff(0, "doctor"); strings.Contains(text, c.says) {
+				t.Errorf("after the repair: %s", text)
+			}
+			if got := b.restored("r2"); got != want {
+				t.Errorf("r2 is %s, want %s", got, want)
+			}
+			b.silent("run")
+		})
+	}
+}
+
+// TestDoctorTellsOfAHeldRun: that is no fault.
+func TestDoctorTellsOfAHeldRun(t *testing.T) {
+	b := sickBench(t)
+	b.configure("max_deleted = 0")
+	b.allRight(os.Remove(filepath.Join(b.source, "a/four")))
+	b.refused(5, "held", "run")
+	if text := b.snapdiff(0, "doctor"); !strings.Contains(text, "r4 is held; its snapshot is kept") {
+		t.Errorf("doctor says %s", text)
+	}
+}

@@ -35,7 +35,7 @@ var exits = []exit{
 	{4, "another snapdiff works on this store", func(err error) bool { return errors.Is(err, apply.ErrLocked) }},
 	{5, "held: more files would be deleted or changed than allowed, or it looks like ransomware", isHeld},
 	{6, "verify or doctor found something wrong", func(err error) bool { return is[*job.Differs](err) || is[*job.Rotten](err) || is[*job.Unsound](err) }},
-	{7, "no room on the store's filesystem", is[*job.NoSpace]},
+	{7, "no room on the store's filesystem, or for a snapshot on the source's", func(err error) bool { return is[*job.NoSpace](err) || is[*job.SourceFull](err) }},
 	{9, "the catalog is damaged or lost: see snapdiff doctor", apply.IsDamage},
 	{8, "a disk, the store's or the source's, fails or is read-only", is[*job.DiskFails]},
 	{statusStopped, "stopped by SIGINT (129: by SIGHUP, 143: by SIGTERM)", func(err error) bool { return errors.Is(err, context.Canceled) }},

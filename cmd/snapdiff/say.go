@@ -70,7 +70,7 @@ func (a *app) tell(w io.Writer, level slog.Level, job, run, text string, attrs .
 		text = run + ": " + text
 	}
 	a.bar.Clear()
-	fmt.Fprintf(w, "%s: %s\n", job, text)
+	fmt.Fprintf(w, "%s: %s\n", job, output.Text(text))
 }
 
 // sayer says what is being done: to people where they want it, and to the log where that is to be verbose.
@@ -122,7 +122,7 @@ func (a *app) failed(ctx context.Context, cmd *cobra.Command, err error) int {
 		if a.logger.Replaces {
 			continue
 		}
-		fmt.Fprintf(stderr, "snapdiff: %s\n", text)
+		fmt.Fprintf(stderr, "snapdiff: %s\n", output.Text(text))
 		if next != "" {
 			fmt.Fprintf(stderr, "  next: %s\n", next)
 		}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/btree"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,11 +44,11 @@ type Root struct {
 
 	mu      sync.Mutex
 	closed  bool
-	limit   int                  // most directories in the cache
-	dirs    map[string]*Handle   // cached directories by path
-	below   map[string]int       // how many cached directories are at or below a path
-	opening map[*Handle]struct{} // directories being opened, not in the cache yet
-	recent  Handle               // head of the ring of cached directories, most recently used first
+	limit   int                    // most directories in the cache
+	dirs    map[string]*Handle     // cached directories by path
+	order   *btree.BTreeG[*Handle] // the same in the order of their paths: what is below one is together
+	opening map[*Handle]struct{}   // directories being opened, not in the cache yet
+	recent  Handle                 // head of the ring of cached directories, most recently used first
 }
 
 // Open opens the directory at path, which may itself be reached through symlinks, as the top of a tree. Nothing below
@@ -76,7 +77,7 @@ func newRoot(fd int, path string, resolve uint64) *Root {
 		top:     newHandle(fd, ""),
 		limit:   cacheLimit(),
 		dirs:    make(map[string]*Handle),
-		below:   make(map[string]int),
+		order:   btree.NewG(32, func(a, b *Handle) bool { return a.path < b.path }),
 		opening: make(map[*Handle]struct{}),
 	}
 	r.recent.prev, r.recent.next = &r.recent, &r.recent

@@ -205,8 +205,8 @@ func removeDeep(t *testing.T, r *Root, file, path string) {
 		must(t, r.Rmdir(path))
 		path = path[:strings.LastIndexByte(path, '/')+1]
 	}
-	if len(r.dirs) != 0 || len(r.below) != 0 {
-		t.Errorf("cache still has %d directories, %d counts", len(r.dirs), len(r.below))
+	if len(r.dirs) != 0 || r.order.Len() != 0 {
+		t.Errorf("cache still has %d directories, %d counts", len(r.dirs), r.order.Len())
 	}
 }
 

@@ -110,7 +110,7 @@ func (r *Root) insert(h *Handle, openErr error) (*Handle, error) {
 		r.drop(r.recent.prev)
 	}
 	r.dirs[h.path] = h
-	r.count(h.path, 1)
+	r.order.ReplaceOrInsert(h)
 	h.linkAfter(&r.recent)
 	h.refs.Add(1)
 	return h, nil
@@ -150,13 +150,15 @@ func (r *Root) Forget(path string) {
 	if h := r.dirs[path]; h != nil {
 		r.drop(h)
 	}
-	if path != "" && r.below[path] == 0 && strings.Count(path, "/") < deepest {
-		return // as for every file: no need to look through the whole cache
+	var below []*Handle
+	collect := func(h *Handle) bool { below = append(below, h); return true }
+	if path == "" {
+		r.order.Ascend(collect)
+	} else {
+		r.order.AscendRange(&Handle{path: path + "/"}, &Handle{path: path + "0"}, collect) // '0' comes after '/'
 	}
-	for _, h := range r.dirs {
-		if within(h.path, path) {
-			r.drop(h)
-		}
+	for _, h := range below {
+		r.drop(h)
 	}
 }
 
@@ -169,26 +171,8 @@ func within(path, top string) bool {
 func (r *Root) drop(h *Handle) {
 	h.unlink()
 	delete(r.dirs, h.path)
-	r.count(h.path, -1)
+	r.order.Delete(h)
 	h.Release()
-}
-
-// deepest is how many elements a path may have for which it is counted what is below it. (To count for all ancestors of a path of 10,000
-// elements takes seconds.)
-const deepest = 64
-
-// count adds n to the number of cached directories at or below path and each of its ancestors, down to deepest.
-func (r *Root) count(path string, n int) {
-	for end, depth := 0, 0; end < len(path) && depth < deepest; end, depth = end+1, depth+1 {
-		if i := strings.IndexByte(path[end:], '/'); i >= 0 {
-			end += i
-		} else {
-			end = len(path)
-		}
-		if r.below[path[:end]] += n; r.below[path[:end]] == 0 {
-			delete(r.below, path[:end])
-		}
-	}
 }
 
 func (h *Handle) linkAfter(at *Handle) {

@@ -136,8 +136,8 @@ func TestCacheIsBounded(t *testing.T) {
 	if n := descriptors(t, dir+"/"); n != 10 {
 		t.Errorf("%d descriptors are open, want 10", n)
 	}
-	if len(r.below) != 10 || len(r.dirs) != 10 {
-		t.Errorf("%d counts, %d directories", len(r.below), len(r.dirs))
+	if r.order.Len() != 10 || len(r.dirs) != 10 {
+		t.Errorf("%d counts, %d directories", r.order.Len(), len(r.dirs))
 	}
 	must(t, r.Close())
 	if n := descriptors(t, dir); n != 0 {

@@ -73,9 +73,13 @@ func (f *File) forget(end int64) {
 }
 
 // anyResident tells whether any page of a file is in memory. Where that cannot be told it says so too: what others have there is
-// not to be dropped.
+// not to be dropped. Nor is it asked of files that are mostly holes: they may claim exabytes, and have little to drop.
 func anyResident(fd int, size int64) bool {
 	const piece = 64 << 20
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Blocks < size/1024 {
+		return true
+	}
 	pages := make([]byte, piece>>12)
 	for off := int64(0); off < size; off += piece {
 		length := int(min(piece, size-off))

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 )
 
@@ -186,4 +188,42 @@ func rot(t *testing.T, dir, text string) {
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestPruneOnAFullDisk: on a disk that is full but for very little a prune makes room; on one that is full altogether it says so, and goes
+// through later. What is kept is exact.
+func TestPruneOnAFullDisk(t *testing.T) {
+	for _, kind := range sampleOf(t, MirrorKinds) {
+		t.Run(string(kind), func(t *testing.T) {
+			var options []string
+			if kind == Ext4 {
+				options = []string{"-m", "0"}
+			}
+			dir := MountSized(t, kind, 320<<20, options...)
+			b := newBenchAt(t, drivers[0], dir)
+			for round := range 4 {
+				b.manyChanges(round)
+				b.run()
+			}
+			b.job.Keep = &config.Keep{Last: 2}
+			for _, leave := range []int64{0, 2 << 20} {
+				free := Fill(t, dir, leave)
+				_, err := job.Prune(t.Context(), b.job, false, apply.Options{})
+				free()
+				var full *job.NoSpace
+				if err != nil && (!errors.As(err, &full) || leave > 0) {
+					t.Errorf("with %d bytes free: %v", leave, err)
+				}
+				t.Logf("with %d bytes free: %v", leave, err)
+				b.judgeKept()
+			}
+		})
+	}
+}
+
+// judgeKept judges the restore points that are there.
+func (b *bench) judgeKept() {
+	b.Helper()
+	b.forgetDropped()
+	b.judgePast()
 }

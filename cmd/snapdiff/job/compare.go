@@ -35,6 +35,9 @@ func (r *runner) compare(ctx context.Context, last *apply.RunInfo, next *source.
 	}
 	if reason == "" {
 		run, err = r.native(ctx, base, next)
+		if err == nil {
+			err = r.notTooDeep(run)
+		}
 		if !errors.Is(err, diff.ErrNotNative) {
 			if err != nil {
 				err = errors.Join(err, base.Close())
@@ -78,6 +81,15 @@ func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*appl
 		return nil, fmt.Errorf("find what changed: %w", err)
 	}
 	return &apply.Run{Changes: changes, Base: base.Root, Next: next.Root, BaseMark: base.Mark, Mark: next.Mark, How: "native"}, nil
+}
+
+// notTooDeep refuses a native change set after which the mirror would have paths that are longer than it may.
+func (r *runner) notTooDeep(run *apply.Run) error {
+	deep, err := r.store.MovesTooDeep(run.Changes)
+	if err == nil && deep {
+		err = fmt.Errorf("a directory was moved to where what is in it lies too deep: %w", diff.ErrNotNative)
+	}
+	return err
 }
 
 func (r *runner) diff(ctx context.Context, base, next *source.Snapshot, opts diff.Options) (set *diff.ChangeSet, err error) {

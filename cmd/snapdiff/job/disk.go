@@ -37,7 +37,7 @@ var diskErrors = []error{unix.EIO, unix.EROFS, unix.ENXIO, unix.ENODEV, unix.EUC
 
 // explain tells a full and a failing disk from other reasons for which something went wrong. SQLite has words of its own for both.
 func explain(err error, j config.Job) error {
-	if err == nil || errorIs[*NoSpace](err) || errorIs[*DiskFails](err) || errorIs[*RunHeld](err) || errorIs[*Incomplete](err) ||
+	if err == nil || errorIs[*NoSpace](err) || errorIs[*SourceFull](err) || errorIs[*DiskFails](err) || errorIs[*RunHeld](err) || errorIs[*Incomplete](err) ||
 		errors.Is(err, apply.ErrLocked) || errors.Is(err, context.Canceled) {
 		return err
 	}

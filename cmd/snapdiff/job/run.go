@@ -58,6 +58,7 @@ type runner struct {
 	why     string
 	skipped []output.Path // nested subvolumes that the run met
 	back    string        // that an altered mirror was brought back; "" if it was not
+	clock   string        // what is to be said of it; see noteClock
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
 	pace     *gentle.Pace // of all file data that the run moves; nil: no limit
@@ -233,6 +234,7 @@ func (r *runner) run(ctx context.Context) (_ *apply.Result, err error) {
 			return nil, err
 		}
 	}
+	r.noteClock(last, mark)
 	result, err := r.bring(ctx, last, next)
 	if err == nil {
 		err = r.noteExclude()
@@ -281,7 +283,7 @@ func (r *runner) newState(ctx context.Context) (mark snapshot.Mark, err error) {
 	case r.opts.Snapshot != "":
 		mark, err = r.foreign(ctx)
 	default:
-		err = r.quiesced(ctx, func() error { mark, err = r.src.Take(ctx); return err })
+		err = r.quiesced(ctx, func() error { mark, err = r.src.Take(ctx); return sourceFull(err, r.job) })
 		if err != nil && mark.ID != "" { // taken, but the hook after it failed
 			err = errors.Join(err, r.src.Drop(context.WithoutCancel(ctx), mark))
 		}
@@ -506,6 +508,9 @@ func (r *runner) report(result *apply.Result) (*Report, error) {
 	}
 	report := newReport(r.job.Name, *last)
 	report.Skipped = r.skipped
+	if r.clock != "" {
+		report.Warnings, r.clock = append(report.Warnings, r.clock), ""
+	}
 	for _, p := range result.Incomplete {
 		report.Incomplete = append(report.Incomplete, Problem{output.NewPath(shown(p.Path)), p.Err.Error()})
 	}

@@ -93,6 +93,26 @@ func Name(path string) string {
 	return b.String()
 }
 
+// Text is what is said to people, lines of it perhaps, with no other control character that could act on the terminal: errors may have names of
+// strangers' files in them, as they are.
+func Text(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case r != '\n' && !strconv.IsPrint(r):
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		default:
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String()
+}
+
 // Path is a path in JSON: embedded in an object it gives "path" and, where the bytes are no valid UTF-8, "path_b64",
 // which then is the one that counts.
 type Path struct {

@@ -51,3 +51,16 @@ func TestPath(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestText: what an error says about a stranger's file cannot act on the terminal.
+func TestText(t *testing.T) {
+	for in, want := range map[string]string{
+		"open a\x1b]0;title\x07b: no such file": `open a\x1b]0;title\ab: no such file`,
+		"copy \"a\\x1b\": x\nnext line":         "copy \"a\\x1b\": x\nnext line",
+		"\xff\u202e ä\r":                        `\xff\u202e ä\r`,
+	} {
+		if got := Text(in); got != want {
+			t.Errorf("%q is shown as %q, want %q", in, got, want)
+		}
+	}
+}
