@@ -97,6 +97,9 @@ func (m *Mounted) dir(num uint64, from *way) (string, error) {
 		return "", err
 	}
 	path = join(parent, refs[0].Name)
+	if TooDeep(path) { // the names of what is below are in no index; only a full comparison leaves it out
+		return "", fmt.Errorf("directory %d: %w: %w", num, ErrTooDeep, ErrElsewhere)
+	}
 	st, err := m.root.Lstat(path)
 	if err != nil && !gone(err) {
 		return "", err
