@@ -209,16 +209,30 @@ func (r *logReader) play(to io.WriterAt, until func(logEntry) bool) error {
 			return err
 		}
 		if to != nil && e.flags&logMark == 0 {
-			data := e.data
-			if e.flags&logDiscard != 0 {
-				data = make([]byte, int64(e.sectors)*r.sectorSize) // a discarded block may hold anything; zeros are the worst
-			}
-			if _, err := to.WriteAt(data, int64(e.sector)*r.sectorSize); err != nil {
+			if _, err := to.WriteAt(e.data, int64(e.sector)*r.sectorSize); err != nil {
 				return err
+			}
+			if e.flags&logDiscard != 0 { // a discarded block may hold anything; zeros are the worst
+				if err := zero(to, int64(e.sector)*r.sectorSize, int64(e.sectors)*r.sectorSize); err != nil {
+					return err
+				}
 			}
 		}
 		if until(e) {
 			return nil
 		}
 	}
+}
+
+// zero writes zeros, in pieces: mkfs discards the whole disk, and the test machine has one mapping for each page of a process, and not many.
+func zero(to io.WriterAt, off, length int64) error {
+	piece := make([]byte, 1<<20)
+	for end := off + length; off < end; {
+		n, err := to.WriteAt(piece[:min(int64(len(piece)), end-off)], off)
+		if err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
 }
