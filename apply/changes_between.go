@@ -216,6 +216,9 @@ func (c *Comparison) inode(node int64) error {
 	if err != nil {
 		return err
 	}
+	if kind == unix.S_IFDIR && max(len(old), len(now)) > 1 {
+		return &DamagedCatalog{fmt.Errorf("the directory of node %d has several names", node)}
+	}
 	f.sort(old, now)
 	var before, after []byte
 	if len(old) > 0 {
