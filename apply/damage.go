@@ -3,6 +3,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -48,6 +49,8 @@ func IsDamage(err error) bool {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
 		return true
+	case sqlite.ResultError: // a header with a schema format that SQLite does not know (sqlite3InitOne in its prepare.c) has no code of its own
+		return strings.Contains(err.Error(), "unsupported file format")
 	}
 	return false
 }
