@@ -178,7 +178,10 @@ func stat(t testing.TB, path string) (st unix.Stat_t) {
 // every phase is cut in many places and its beginning done over many times.
 func TestKilledRuns(t *testing.T) {
 	apply.SetSmallPlan(t, 0) // every phase is marked
-	const stride = 23
+	stride := 41
+	if Soak() {
+		stride = 7
+	}
 	later := func(i int) int { return 1 + i*stride }
 	k := newKeeper(t, Ext4)
 	begin(t, k.source)

@@ -16,13 +16,13 @@ import (
 	"snapdiff/snapshot/beneath"
 )
 
-// TestNestedDirectories: somebody nests directories 20,000 deep, with SNAPDIFF_SOAK 100,000. What is below the longest path that the mirror may have is left out and
+// TestNestedDirectories: somebody nests directories 8,000 deep, with SNAPDIFF_SOAK 100,000. What is below the longest path that the mirror may have is left out and
 // named in every run, and all else is exact, whatever becomes of the directories; nothing takes long or much memory.
 func TestNestedDirectories(t *testing.T) {
 	b := newBench(t, drivers[0], Ext4)
 	source := b.origin.dir
 	Apply(t, source, Mkdir("a"), Create("a/file", 5000, 1))
-	levels := 20_000
+	levels := 8_000
 	if Soak() {
 		levels = 100_000
 	}
