@@ -178,7 +178,7 @@ func stat(t testing.TB, path string) (st unix.Stat_t) {
 // every phase is cut in many places and its beginning done over many times.
 func TestKilledRuns(t *testing.T) {
 	apply.SetSmallPlan(t, 0) // every phase is marked
-	stride := 41
+	stride := 23
 	if Soak() {
 		stride = 7
 	}
