@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -249,23 +250,11 @@ func (e *eraser) meaning(dir int64, name string, point int64) (node int64, err e
 
 // livePath is where a directory is in the mirror; "" for the root and where it is gone.
 func (e *eraser) livePath(node int64) (string, error) {
-	path := ""
-	for node != rootNode {
-		parent, name := int64(0), ""
-		err := e.s.query(`SELECT parent, name FROM nodes WHERE id = ? AND alive`, func(row *sqlite.Stmt) error {
-			parent, name = row.ColumnInt64(0), columnBytes(row, 1)
-			return nil
-		}, node)
-		if err != nil || parent == 0 {
-			return "", err
-		}
-		if node = parent; path == "" {
-			path = name
-		} else {
-			path = name + "/" + path
-		}
+	path, err := (&dirPaths{s: e.s}).of(node)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
-	return path, nil
+	return path, err
 }
 
 // lookup finds the node of a directory by its path at a restore point; 0: there is none.
