@@ -1,8 +1,10 @@
 package apply
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"os"
 	"strings"
@@ -248,6 +250,21 @@ type ViewFile struct {
 	node int64  // 0: it had none when the catalog had the version seen, and is found by dir and Name
 	seen int64
 }
+
+// Generation tells files apart that have the same inode number one after the other: mending the mirror frees inodes, and makes others. It is
+// the same for one file for as long as the process lives, or until a run changes the file. Several names of a file may have several.
+func (f ViewFile) Generation() uint64 {
+	if f.node != 0 {
+		return uint64(f.node)
+	}
+	var h maphash.Hash
+	h.SetSeed(generationSeed)
+	binary.Write(&h, binary.NativeEndian, f.dir)
+	h.WriteString(f.Name)
+	return h.Sum64() | 1<<63
+}
+
+var generationSeed = maphash.MakeSeed()
 
 // Root is the top directory.
 func (v *View) Root() ViewFile { return ViewFile{Type: unix.S_IFDIR, node: rootNode} }

@@ -74,6 +74,12 @@ func handMadeAt(t *testing.T, store string) (conn *sqlite.Conn) {
 func mounted(t *testing.T) (tree, dir string, conn *sqlite.Conn) {
 	t.Helper()
 	store, conn := handMade(t)
+	return filepath.Join(store, "tree"), mountedAt(t, store), conn
+}
+
+// mountedAt mounts r1 of a store.
+func mountedAt(t *testing.T, store string) (dir string) {
+	t.Helper()
 	view, err := apply.OpenView(store, "", 1)
 	check(t, err)
 	dir = t.TempDir()
@@ -86,7 +92,7 @@ func mounted(t *testing.T) (tree, dir string, conn *sqlite.Conn) {
 		server.Wait()
 		view.Close()
 	})
-	return filepath.Join(store, "tree"), dir, conn
+	return dir
 }
 
 func TestMountShowsTheTree(t *testing.T) {
@@ -234,5 +240,36 @@ func TestOpenWhileARunReplacesIt(t *testing.T) {
 	look("when all were closed")
 	for _, f := range open {
 		check(t, f.Close())
+	}
+}
+
+// The mirror is mended while a restore point is mounted: a file gets the inode number that another had when it was looked at. Each is what
+// it was.
+func TestInodeNumbersComeBack(t *testing.T) {
+	applytest.NeedRoot(t)
+	store := filepath.Join(applytest.Mount(t, applytest.Ext4), "store")
+	check(t, os.Mkdir(store, 0o700))
+	handMadeAt(t, store)
+	dir := mountedAt(t, store)
+	number := func(name string) uint64 {
+		var st unix.Stat_t
+		check(t, unix.Lstat(filepath.Join(store, "tree/d/e", name), &st))
+		return st.Ino
+	}
+	_, err := os.Lstat(filepath.Join(dir, "d/e/1"))
+	check(t, err)
+	freed := number("1")
+	const renew = "cd tree/d/e; cp -p $0 .new; mv .new $0" // as a repair does it
+	shell(t, store, strings.ReplaceAll(renew, "$0", "1"))
+	for i := 0; number("2") != freed; i++ {
+		if i == many {
+			t.Fatalf("inode %d did not come back", freed)
+		}
+		shell(t, store, strings.ReplaceAll(renew, "$0", "2"))
+	}
+	for _, name := range []string{"1", "2"} {
+		if text, err := os.ReadFile(filepath.Join(dir, "d/e", name)); err != nil || string(text) != name+"\n" {
+			t.Errorf("file %s: %q %v", name, text, err)
+		}
 	}
 }

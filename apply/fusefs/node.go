@@ -60,7 +60,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 // child makes the inode of a file that was found in this directory.
 func (n *node) child(ctx context.Context, f apply.ViewFile, attr apply.ViewAttr, out *fuse.EntryOut) *gofs.Inode {
 	n.point.setAttr(&out.Attr, attr)
-	child := n.NewInode(ctx, &node{point: n.point, file: f, forget: n.forget, opened: n.opened}, gofs.StableAttr{Ino: out.Ino, Mode: attr.Type()})
+	child := n.NewInode(ctx, &node{point: n.point, file: f, forget: n.forget, opened: n.opened}, gofs.StableAttr{Ino: out.Ino, Gen: f.Generation(), Mode: attr.Type()})
 	n.forget.add(child)
 	return child
 }
