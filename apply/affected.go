@@ -3,7 +3,10 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strconv"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -92,8 +95,9 @@ func (s *Store) servedBy(o object) ([]int64, error) {
 	return points, nil
 }
 
-// missingAndExtra compares the objects in the history of one run with the rows that need them.
-func (s *Store) missingAndExtra(run int64) (missing, extra []object, err error) {
+// missingAndExtra compares the objects in the history of one run with the rows that need them. What is extra has names below the run's
+// directory, sorted.
+func (s *Store) missingAndExtra(run int64) (missing []object, extra []string, err error) {
 	there, err := s.objectInodes(run)
 	if err != nil {
 		return nil, nil, err
@@ -106,11 +110,37 @@ func (s *Store) missingAndExtra(run int64) (missing, extra []object, err error) 
 		delete(there, node)
 		return nil
 	}, run)
-	for node := range there {
-		extra = append(extra, object{run, node})
+	if err != nil {
+		return nil, nil, err
 	}
-	slices.SortFunc(extra, func(a, b object) int { return int(a.node - b.node) })
+	for node := range there {
+		extra = append(extra, nodeName(node))
+	}
+	saved, err := s.extraSaved(run)
+	extra = append(extra, saved...)
+	slices.Sort(extra)
 	return missing, extra, err
+}
+
+// extraSaved are the objects with saved ranges in the history of one run of which no row needs any.
+func (s *Store) extraSaved(run int64) (extra []string, err error) {
+	err = s.history_.ReadDir(fmt.Sprintf("r%d", run), func(name string, _ uint8, _ uint64) error {
+		text, ok := strings.CutSuffix(name, savedSuffix)
+		node, err := strconv.ParseInt(text, 10, 64)
+		if !ok || err != nil {
+			return nil
+		}
+		needed := false
+		err = s.query(`SELECT 1 FROM saved WHERE node = ? AND object = ? LIMIT 1`, func(*sqlite.Stmt) error { needed = true; return nil }, node, run)
+		if !needed {
+			extra = append(extra, name)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return extra, err
 }
 
 // missingSaved gives the versions of which saved ranges are missing.

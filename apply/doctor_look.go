@@ -37,7 +37,7 @@ func (d *doctor) history() error {
 		return err
 	}
 	var lost []object
-	extra := map[int64][]object{}
+	extra := map[int64][]string{}
 	for _, run := range runs {
 		if cut && run == open.ID {
 			continue
@@ -69,9 +69,9 @@ func (d *doctor) history() error {
 }
 
 // extra tells of objects that nothing needs.
-func (d *doctor) extra(runs map[int64][]object) error {
+func (d *doctor) extra(runs map[int64][]string) error {
 	pruning := false
-	err := d.s.query(`SELECT 1 FROM trash UNION SELECT 1 FROM pruning`, func(*sqlite.Stmt) error { pruning = true; return nil })
+	err := d.s.query(`SELECT 1 FROM trash UNION SELECT 1 FROM trim UNION SELECT 1 FROM pruning`, func(*sqlite.Stmt) error { pruning = true; return nil })
 	if err != nil {
 		return err
 	}
@@ -80,12 +80,12 @@ func (d *doctor) extra(runs map[int64][]object) error {
 		return nil
 	}
 	for run, objects := range runs {
-		t := Trouble{Text: fmt.Sprintf("history/r%d has %d objects that no restore point needs (the first is %d)", run, len(objects), objects[0].node),
+		t := Trouble{Text: fmt.Sprintf("history/r%d has %d objects that no restore point needs (the first is %s)", run, len(objects), objects[0]),
 			Mend: "renames them to foreign-N; they go with the oldest restore point"}
 		err := d.mend(t, func() error {
 			x := &execution{s: d.s, run: run, altered: true}
 			for _, o := range objects {
-				if err := x.foreign(d.s.history_, fmt.Sprintf("r%d/%d", o.run, o.node)); err != nil {
+				if err := x.foreign(d.s.history_, fmt.Sprintf("r%d/%s", run, o)); err != nil {
 					return err
 				}
 			}

@@ -82,6 +82,7 @@ func TestPatchedRandomRounds(t *testing.T) {
 		patched += int64(sqlCount(t, p.store, fmt.Sprintf("versions WHERE content = 2 AND run = %d", len(p.taken))))
 		if r.IntN(3) > 0 {
 			p.compare("after a run")
+			healthy(t, p.store, "after a run")
 		}
 		if r.IntN(3) == 0 {
 			p.dropSome(r)
@@ -339,6 +340,9 @@ func TestPatchedCutAtEveryStep(t *testing.T) {
 		}
 		a.judge()
 		a.compareOpen(open, fmt.Sprintf("after day %d", i))
+		if i%5 == 0 {
+			healthy(t, a.store, fmt.Sprintf("after day %d", i))
+		}
 		if t.Failed() {
 			t.Fatalf("day %d, cut before step %d", i, steps)
 		}

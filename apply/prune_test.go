@@ -88,6 +88,7 @@ func (p *pruneRig) dropped(runs ...int64) {
 		}
 	}
 	p.compare(fmt.Sprintf("dropped %v", runs))
+	healthy(p.t, p.store, fmt.Sprintf("dropped %v", runs))
 }
 
 func (p *pruneRig) compare(when string) {
@@ -95,6 +96,20 @@ func (p *pruneRig) compare(when string) {
 	for run, want := range p.want {
 		if got := p.portrait(run); got != want {
 			p.t.Errorf("%s: r%d differs: %s", when, run, firstDifference(want, got))
+		}
+	}
+}
+
+// healthy makes sure that doctor finds nothing wrong with a store.
+func healthy(t *testing.T, store, when string) {
+	t.Helper()
+	found, err := apply.Examine(context.Background(), store, apply.DoctorOptions{})
+	if err != nil {
+		t.Errorf("%s: doctor: %v", when, err)
+	}
+	for _, trouble := range found {
+		if !trouble.Note {
+			t.Errorf("%s: doctor says: %s", when, trouble.Text)
 		}
 	}
 }

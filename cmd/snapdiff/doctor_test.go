@@ -166,6 +166,8 @@ func TestDoctorMendsAStore(t *testing.T) {
 		"left in stage":      {func(b *jobBench) { b.allRight(os.WriteFile(at(b, "stage/o-1-1"), nil, 0o600)) }, "1 things are left in stage, and no run is unfinished (the first is o-1-1)"},
 		"too much in history": {func(b *jobBench) { b.allRight(os.WriteFile(at(b, "history/r2/99999"), nil, 0o600)) },
 			"history/r2 has 1 objects that no restore point needs (the first is 99999)"},
+		"too much of what is saved": {func(b *jobBench) { b.allRight(os.WriteFile(at(b, "history/r2/99999.saved"), nil, 0o600)) },
+			"history/r2 has 1 objects that no restore point needs (the first is 99999.saved)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := sickBench(t)
