@@ -65,11 +65,15 @@ func fuzzXFS() []byte {
 
 // scanAll gives the numbers that a scan of a whole device finds.
 func scanAll(t testing.TB, device []byte) (found []uint64, err error) {
-	fs, err := open(Side{Device: bytes.NewReader(device), Size: int64(len(device))})
+	return scanSide(t, Side{Device: bytes.NewReader(device), Size: int64(len(device))})
+}
+
+func scanSide(t testing.TB, side Side) (found []uint64, err error) {
+	fs, err := open(side)
 	if err != nil {
 		return nil, err
 	}
-	return found, fs.scan(t.Context(), lvm.Blocks{{Len: int64(len(device))}}, func(num uint64) error {
+	return found, fs.scan(t.Context(), lvm.Blocks{{Len: side.Size}}, func(num uint64) error {
 		raw, err := fs.raw(num)
 		if err == nil && raw == nil {
 			t.Fatalf("inode %d is in use and is not", num)
