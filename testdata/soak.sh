@@ -1,28 +1,69 @@
 #!/bin/bash
-# soak.sh [MINUTES]: everything that is too long for `make test` (SNAPDIFF_SOAK=1), on the host and, beside it, in the test machine what
-# testdata/testvm/tests lists; again and again with new random seeds until the minutes are over (default 60). What is under way then is
-# stopped, and said. Stops at the first failure; what it printed tells the seed to replay (docs/testing.md).
+# soak.sh [MINUTES]: all tests in their long form (SNAPDIFF_SOAK=1), one after another in random order, on the host and, beside it, in the
+# test machine what testdata/testvm/tests lists; with new random seeds again and again until the minutes are over (default 60). What is
+# under way then is stopped, and said. Stops at the first failure; what it printed tells the seed to replay (docs/testing.md).
+# At the end docs/soak.md says what was run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "soak.sh: the tests mount filesystems: run as root" >&2; exit 1; }
 minutes=${1:-60} end=$((SECONDS + ${1:-60} * 60))
+commit=$(git describe --always --dirty)
 testdata/testvm/build.sh
 . testdata/workdir.sh
 export TMPDIR=$work SNAPDIFF_SOAK=1 CGO_ENABLED=0 VM_TIMEOUT=86400
+exec_in_vm=(-exec "$PWD/testdata/testvm/gotest-exec.sh")
 
-# What runs on each side: one package after the other; soak does it again and again and ends with the first failure.
-host() { go test -count=1 -p 1 -timeout 24h ./...; }
-guest() {
-	grep -v '^#' testdata/testvm/tests | shuf | while read -r package regexp; do
-		go test -count=1 -timeout 24h -exec "$PWD/testdata/testvm/gotest-exec.sh" -run "${regexp:-.}" "$package" </dev/null || exit 1
-	done
+# The tests of each side, a line each: PACKAGE, regexp for -run.
+tests_in() { # PACKAGE REGEXP[/REGEXP of subtests]
+	local top=${2%%/*} below=
+	[ "$top" = "$2" ] || below=/${2#*/}
+	go test -list "$top" "$1" | grep '^Test' | sed "s|.*|$1 ^&\$$below|"
 }
+list_host() { local p; for p in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do tests_in "$p" .; done; }
+list_guest() { local p r; grep -v '^#' testdata/testvm/tests | while read -r p r; do tests_in "$p" "${r:-.}"; done; }
+run_host() { go test -count=1 -timeout 24h -run "$2" "$1"; }
+run_guest() { go test -count=1 -timeout 24h "${exec_in_vm[@]}" -run "$2" "$1" </dev/null; }
+
+# soak SIDE: runs its tests over and over. $work/SIDE has a line for each that passed.
 soak() {
+	local package regexp out=$work/$1.out
 	for ((round = 1; ; round++)); do
-		echo "soak: $1: round $round, $((SECONDS / 60)) minutes"
-		"$1" || { echo "soak: $1: round $round failed"; exit 1; }
+		while read -r package regexp <&3; do
+			echo "soak: $1: $((SECONDS / 60)) min: $package $regexp"
+			echo "$package $regexp" >"$work/$1.now"
+			if ! "run_$1" "$package" "$regexp" >"$out" 2>&1; then
+				cat "$out"
+				echo "soak: $1: FAILED: SNAPDIFF_SOAK=1 go test -run '$regexp' $package"
+				exit 1
+			fi
+			echo "$package $regexp" >>"$work/$1"
+		done 3< <(shuf "$work/$1.list")
 	done
 }
+
+# report: docs/soak.md.
+report() {
+	local side what p n
+	cat <<-END
+		# The last long test
+
+		Written by \`make soak MINUTES=$minutes\` of $commit: for $minutes minutes tests were run in their long form and in random order, each with a new
+		random seed; **$1**. Those that were under way at the end, and do not count: $(cat "$work"/*.now | tr '\n' ' ' | sed 's/ $//; s/[\^$]//g').
+
+		| where | package | tests in it | of these were run | times in all |
+		| --- | --- | ---: | ---: | ---: |
+	END
+	for side in host guest; do
+		what=host; [ $side = host ] || what='test machine'
+		touch "$work/$side"
+		cut -d' ' -f1 "$work/$side.list" | sort | uniq -c | while read -r n p; do
+			printf '| %s | `%s` | %d | %d | %d |\n' "$what" "${p#./}" "$n" "$(grep "^$p " "$work/$side" | sort -u | wc -l)" "$(grep -c "^$p " "$work/$side")"
+		done
+	done
+}
+
+list_host >"$work/host.list"
+list_guest >"$work/guest.list"
 set -m # each of the two has a process group, which is stopped whole
 soak host & host=$!
 soak guest & guest=$!
@@ -35,3 +76,4 @@ while ((SECONDS < end)); do
 	sleep 2
 done
 echo "soak: $minutes minutes are over and nothing failed; what is under way is stopped"
+report "nothing failed" >docs/soak.md
