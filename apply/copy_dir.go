@@ -193,7 +193,7 @@ func (f *firstCopy) copyEntry(d *openCopy, e copyEntry, path string) (unix.Stat_
 	linked := false
 	st, err := f.build.buildAt(src, dst, e.dtype, nil, func(st *unix.Stat_t) (bool, error) {
 		var first bool
-		if group, first = f.links.claim(st.Ino, uint32(st.Nlink), path); first {
+		if group, first = f.links.claim(linkIno{st.Dev, st.Ino}, uint32(st.Nlink), path); first {
 			return false, nil
 		}
 		linked = true

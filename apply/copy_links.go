@@ -6,8 +6,11 @@ import "sync"
 // linked to it. A group is dropped with its last name, so only the groups whose names lie far apart are held.
 type linkGroups struct {
 	mu     sync.Mutex
-	groups map[uint64]*linkGroup // by inode number, which is unique within a snapshot
+	groups map[linkIno]*linkGroup
 }
+
+// linkIno tells inodes apart, also where a snapshot is of several filesystems.
+type linkIno struct{ dev, ino uint64 }
 
 type linkGroup struct {
 	ready chan struct{} // closed when the inode is made, or cannot be
@@ -18,13 +21,13 @@ type linkGroup struct {
 
 // claim gives the group of an inode. true: this is the first name, the caller must make it and say so to settle. Otherwise
 // the caller waits for ready, which comes soon: the maker of an inode waits for nobody.
-func (l *linkGroups) claim(ino uint64, names uint32, path string) (*linkGroup, bool) {
+func (l *linkGroups) claim(ino linkIno, names uint32, path string) (*linkGroup, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := l.groups[ino]
 	if g == nil {
 		if l.groups == nil {
-			l.groups = make(map[uint64]*linkGroup)
+			l.groups = make(map[linkIno]*linkGroup)
 		}
 		g = &linkGroup{ready: make(chan struct{}), path: path, left: names - 1}
 		l.groups[ino] = g

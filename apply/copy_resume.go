@@ -144,7 +144,7 @@ func (f *firstCopy) meetMarked(path string, e copyEntry) (bool, error) {
 	first := true
 	if st.Nlink > 1 {
 		var g *linkGroup
-		if g, first = f.links.claim(st.Ino, uint32(st.Nlink), path); first {
+		if g, first = f.links.claim(linkIno{st.Dev, st.Ino}, uint32(st.Nlink), path); first {
 			g.settle(nil)
 		}
 	}

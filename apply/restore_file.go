@@ -168,7 +168,7 @@ func (r *restorer) file(f ViewFile, path string) error {
 	if in.attr.Nlink < 2 {
 		return r.put(path, build)
 	}
-	group, first := r.links.claim(in.attr.Ino, in.attr.Nlink, path)
+	group, first := r.links.claim(linkIno{ino: in.attr.Ino}, in.attr.Nlink, path)
 	if first {
 		err := r.put(path, build)
 		group.settle(err)

@@ -12,14 +12,17 @@ import (
 // linkSets are the inodes that may have several names, and those that share a name with such a one on the other side.
 // They can only be told apart when all names are known.
 type linkSets struct {
-	base, next map[uint64]*linkSet // by inode number of the side
+	base, next map[linkIno]*linkSet
 	byName     map[string]*linkSet // sets of next by their first name
 	same       map[uint64]bool     // mirror inodes among them: whether the snapshot has the same one
 }
 
+// linkIno tells the inodes of one side apart: a snapshot may be of several filesystems.
+type linkIno struct{ dev, ino uint64 }
+
 // linkSet is one inode. There may be millions: only what counts is kept.
 type linkSet struct {
-	ino    uint64
+	linkIno
 	attr   Attr
 	blocks int64
 	names  []linkName
@@ -52,19 +55,20 @@ func (s *linkSet) sort() {
 }
 
 func newLinkSets() linkSets {
-	return linkSets{base: map[uint64]*linkSet{}, next: map[uint64]*linkSet{}, same: map[uint64]bool{}}
+	return linkSets{base: map[linkIno]*linkSet{}, next: map[linkIno]*linkSet{}, same: map[uint64]bool{}}
 }
 
 // add takes in one name.
 func (l *linkSets) add(path string, at sides, st *[2]unix.Stat_t, d *fullDir) {
-	for i, sets := range []map[uint64]*linkSet{l.base, l.next} {
+	for i, sets := range []map[linkIno]*linkSet{l.base, l.next} {
 		if at&(1<<i) == 0 {
 			continue
 		}
-		s := sets[st[i].Ino]
+		id := linkIno{st[i].Dev, st[i].Ino}
+		s := sets[id]
 		if s == nil {
-			s = &linkSet{ino: st[i].Ino, attr: attrOf(&st[i], 0), blocks: st[i].Blocks}
-			sets[st[i].Ino] = s
+			s = &linkSet{linkIno: id, attr: attrOf(&st[i], 0), blocks: st[i].Blocks}
+			sets[id] = s
 		}
 		s.names = append(s.names, linkName{path, d.key[i]})
 	}
@@ -94,7 +98,7 @@ func (l *linkSets) sorted() {
 // finishLinks compares the sets when all names are known.
 func (f *full) finishLinks(ctx context.Context) error {
 	f.links.sorted()
-	for ino, s := range f.links.base {
+	for id, s := range f.links.base {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -108,12 +112,12 @@ func (f *full) finishLinks(ctx context.Context) error {
 				return err
 			}
 		}
-		f.links.same[ino] = same
+		f.links.same[id.ino] = same
 		if !same {
 			f.setWent(s)
 			continue
 		}
-		delete(f.links.next, p.ino)
+		delete(f.links.next, p.linkIno)
 		paths, attr := s.paths(), [2]Attr{s.attr, p.attr}
 		if err := f.noteSame(paths, &st[1], attr, f.differs(paths[0], &st, attr)); err != nil {
 			return err

@@ -34,6 +34,11 @@ type Mark struct {
 	Session string `json:",omitempty"`
 	// Foreign: made by somebody else, never destroyed by us.
 	Foreign bool
+	// Recursive: the source's children were taken too, those that it had.
+	Recursive bool    `json:",omitempty"`
+	Children  []Child `json:",omitempty"`
+	// Numbered is the highest number that a child of the source was ever given.
+	Numbered uint64 `json:",omitempty"`
 }
 
 // ErrGone says that a snapshot which the catalog remembers is not there any more.

@@ -210,17 +210,17 @@ func linkDifferences(want, have map[string]item) (lines []string) {
 
 // linkGroups gives for each path that is no directory all names of its inode, each ended by a newline.
 func linkGroups(items map[string]item) map[string]string {
-	names := map[uint64]string{}
+	names := map[inode]string{}
 	paths := slices.Sorted(maps.Keys(items))
 	for _, path := range paths {
 		if !items[path].isDir() {
-			names[items[path].ino] += fmt.Sprintf("%q\n", path)
+			names[items[path].inode] += fmt.Sprintf("%q\n", path)
 		}
 	}
 	groups := map[string]string{}
 	for _, path := range paths {
 		if !items[path].isDir() {
-			groups[path] = names[items[path].ino]
+			groups[path] = names[items[path].inode]
 		}
 	}
 	return groups

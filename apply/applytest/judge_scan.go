@@ -23,9 +23,12 @@ const (
 // buffers are large enough for any extended attribute. A new one for each file would be most of the work.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 1<<16); return &b }}
 
+// inode tells inodes apart, also in a tree of several filesystems.
+type inode struct{ dev, ino uint64 }
+
 // item is all of one name that counts as equal, in forms that == compares.
 type item struct {
-	ino         uint64
+	inode       inode
 	mode        uint32
 	nlink       int
 	owner       string
@@ -101,7 +104,7 @@ func scanItem(dir int, name string) (item, error) {
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return item{}, err
 	}
-	it := item{ino: st.Ino, mode: st.Mode, nlink: int(st.Nlink), owner: fmt.Sprint(st.Uid, ":", st.Gid), mtime: st.Mtim}
+	it := item{inode: inode{st.Dev, st.Ino}, mode: st.Mode, nlink: int(st.Nlink), owner: fmt.Sprint(st.Uid, ":", st.Gid), mtime: st.Mtim}
 	it.placeholder = it.isDir() && st.Ino == emptySubvolume
 	var err error
 	if it.xattrs, err = scanXattrs(fdPath(dir, name)); err != nil {

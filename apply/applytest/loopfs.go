@@ -105,13 +105,16 @@ func unmount(t testing.TB, dir string) {
 	}
 }
 
-// openBelow lists what this process and the mounts have below a directory.
+// openBelow lists what processes and the mounts have below a directory.
 func openBelow(dir string) string {
 	var all []string
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range append(fds, "/proc/self/cwd") {
-		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, dir) {
-			all = append(all, filepath.Base(fd)+" -> "+to)
+	for _, pattern := range []string{"/proc/[0-9]*/fd/*", "/proc/[0-9]*/cwd", "/proc/[0-9]*/root"} {
+		links, _ := filepath.Glob(pattern)
+		for _, link := range links {
+			if to, err := os.Readlink(link); err == nil && strings.HasPrefix(to, dir) {
+				name, _ := os.ReadFile(strings.Join(strings.Split(link, "/")[:3], "/") + "/comm")
+				all = append(all, fmt.Sprintf("%s (%s) -> %s", link, strings.TrimSpace(string(name)), to))
+			}
 		}
 	}
 	for _, file := range []string{"/proc/self/mounts", "/proc/self/maps"} {

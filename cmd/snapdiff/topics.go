@@ -82,6 +82,7 @@ const configurationTopic = `The configuration is ` + config.DefaultPath + `, or 
   ionice  = "idle"             # or "best-effort:7"
   on_lost_base = "full"        # or "stop": wait for an administrator instead of comparing everything
   exclude = ["*.tmp", "/spool/queue"]          # names at any depth, or paths from the top
+  recursive = true                             # btrfs: nested subvolumes too, each below its place
   snapshots = "/srv/mail/.snapdiff"            # btrfs: where snapshots live
   snapshot_size = "20%"                        # LVM, not thin: how large a snapshot is
   catalog = "/var/lib/snapdiff/mail.db"        # only where the store is on a network filesystem

@@ -19,10 +19,7 @@ import (
 // Diff gives the change set between the snapshots opened as base and next. bound is the base's otransid. The caller has
 // proved that next descends from base.
 func Diff(ctx context.Context, base, next *beneath.Root, bound uint64, opts diff.Options) (*diff.ChangeSet, error) {
-	workers := opts.Workers
-	if workers <= 0 {
-		workers = min(max(2*runtime.NumCPU(), 6), 16) // cold, they wait for the disk most of the time
-	}
+	workers := workersOf(opts)
 	all, err := candidates(ctx, next.FD(), bound, workers)
 	if err != nil {
 		return nil, err
@@ -37,6 +34,13 @@ func Diff(ctx context.Context, base, next *beneath.Root, bound uint64, opts diff
 		return nil, fmt.Errorf("comparing two btrfs snapshots: %w", err)
 	}
 	return set, nil
+}
+
+func workersOf(opts diff.Options) int {
+	if opts.Workers > 0 {
+		return opts.Workers
+	}
+	return min(max(2*runtime.NumCPU(), 6), 16) // cold, they wait for the disk most of the time
 }
 
 // Keys gives the identity of any inode of one snapshot by its number. It may be used by several goroutines at once.

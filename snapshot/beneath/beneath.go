@@ -44,6 +44,7 @@ type Root struct {
 
 	mu      sync.Mutex
 	closed  bool
+	grafts  map[string]*Root       // what other Roots show at these paths; see Graft
 	limit   int                    // most directories in the cache
 	dirs    map[string]*Handle     // cached directories by path
 	order   *btree.BTreeG[*Handle] // the same in the order of their paths: what is below one is together
@@ -122,7 +123,11 @@ func (r *Root) Close() error {
 		r.drop(h)
 	}
 	r.top.Release()
-	return nil
+	var err error
+	for _, g := range r.grafts {
+		err = errors.Join(err, g.Close())
+	}
+	return err
 }
 
 // split cuts path into the directory that holds it and its last element. The top directory is held by itself, as ".".

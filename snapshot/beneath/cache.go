@@ -51,6 +51,9 @@ func (r *Root) parent(path string) (*Handle, string, error) {
 	if !valid(path) {
 		return nil, "", unix.EINVAL
 	}
+	if g, rest := r.grafted(path); g != r {
+		return g.parent(rest)
+	}
 	dir, base := split(path)
 	h, err := r.dir(dir)
 	return h, base, err

@@ -7,7 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 	"unsafe"
@@ -110,7 +110,7 @@ func TestCreateListDestroy(t *testing.T) {
 	}
 	list, err := List(src, snaps)
 	must(t, err)
-	if !slices.Equal(list, []snapshot.Mark{first, second}) {
+	if !reflect.DeepEqual(list, []snapshot.Mark{first, second}) {
 		t.Errorf("list %+v", list)
 	}
 	if err := Destroy(snaps, "by-hand"); err == nil {

@@ -106,6 +106,11 @@ func NewCursor(fd int, buf []byte) *Cursor {
 	return &Cursor{fd: fd, buf: aligned(buf), over: true}
 }
 
+// Use makes the cursor one of another filesystem or subvolume, with nothing to give before Seek.
+func (c *Cursor) Use(fd int) {
+	c.fd, c.over, c.rest, c.items = fd, true, nil, 0
+}
+
 // Seek begins a search. few, if not 0, says that perhaps only so many items will be taken: no more are copied at first, and
 // more with each call.
 func (c *Cursor) Seek(key SearchKey, few int) {

@@ -29,14 +29,19 @@ func Name(taken time.Time) string {
 // What waits to be written is committed first: the next comparison also reads what carries the snapshot's own transaction, so
 // there should be little of it.
 func Create(source, dir, name string) (snapshot.Mark, error) {
-	if !strings.HasPrefix(name, Prefix) {
-		return snapshot.Mark{}, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
-	}
 	src, err := openDir(source)
 	if err != nil {
 		return snapshot.Mark{}, err
 	}
 	defer src.Close()
+	return createFrom(src, source, dir, name)
+}
+
+// createFrom is Create of a subvolume that is open; source is how messages call it.
+func createFrom(src *os.File, source, dir, name string) (snapshot.Mark, error) {
+	if !strings.HasPrefix(name, Prefix) {
+		return snapshot.Mark{}, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
+	}
 	from, err := infoOf(int(src.Fd()), source)
 	if err != nil {
 		return snapshot.Mark{}, err

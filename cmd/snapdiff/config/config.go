@@ -74,6 +74,8 @@ type Job struct {
 	VerifyWrites bool
 	// Exclude are patterns of what stays out of the mirror (diff.ParseExclude).
 	Exclude []string
+	// Recursive: the nested subvolumes of the source are taken too.
+	Recursive bool
 	// Hooks are programs that a run calls.
 	Hooks Hooks
 	Neighbour
@@ -107,6 +109,7 @@ type fileJob struct {
 	MaxPinned  string    `toml:"max_pinned"`
 	Keep       *Keep     `toml:"keep"`
 	Exclude    []string  `toml:"exclude"`
+	Recursive  bool      `toml:"recursive"`
 	Checksums  *bool     `toml:"checksums"`
 	ReadBack   bool      `toml:"verify_writes"`
 	Hooks      fileHooks `toml:"hooks"`
@@ -237,7 +240,7 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	if _, err := diff.ParseExclude(f.Exclude); err != nil {
 		return nil, &problem{"exclude", err.Error()}
 	}
-	j.Exclude = f.Exclude
+	j.Exclude, j.Recursive = f.Exclude, f.Recursive
 	j.Checksums, j.VerifyWrites = f.Checksums == nil || *f.Checksums, f.ReadBack
 	if j.Hooks, p = f.Hooks.check(); p != nil {
 		return nil, p

@@ -127,6 +127,9 @@ func (b *bench) judge() Picture {
 	b.must(err)
 	defer snap.Close()
 	tree := filepath.Join(b.job.Store, "tree")
+	if b.job.Recursive { // no snapshot shows the whole
+		return Judge(b, b.origin.dir, tree, b.job.Exclude...)
+	}
 	picture := Judge(b, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), snap.Root.FD()), tree, b.job.Exclude...)
 	if b.origin.live {
 		Judge(b, b.origin.dir, tree, b.job.Exclude...)

@@ -3,6 +3,7 @@ package job
 import (
 	"strings"
 
+	"snapdiff/cmd/snapdiff/source"
 	"snapdiff/diff"
 )
 
@@ -23,6 +24,9 @@ func (r *runner) readExclude() error {
 	made, err := r.store.Meta(metaExclude)
 	if err == nil && made != r.excludeText() && r.why == "" {
 		r.why = "exclude was changed in the configuration"
+	}
+	if last.Mark.Recursive != r.job.Recursive && r.why == "" {
+		r.why = source.WhyRecursive(r.job.Recursive) + " in the configuration"
 	}
 	return err
 }

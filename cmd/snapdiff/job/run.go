@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -291,11 +292,23 @@ func (r *runner) newState(ctx context.Context) (mark snapshot.Mark, err error) {
 	if err == nil {
 		r.say("snapshot %s", mark.Path)
 	}
+	if n := len(mark.Children); n > 0 {
+		r.say("and %s of what is nested in it", output.Count(int64(n)))
+	}
 	return mark, err
 }
 
 // expectBase tells the source what the new snapshot will be compared with, unless it is not going to be.
 func (r *runner) expectBase() error {
+	if p, ok := r.src.(source.Parent); ok {
+		last, cut, err := r.store.Last()
+		if err != nil {
+			return err
+		}
+		if former := cmp.Or(cut, last); former != nil {
+			p.Former(former.Mark)
+		}
+	}
 	e, ok := r.src.(source.Expecter)
 	if !ok || r.why != "" {
 		return nil
@@ -415,7 +428,11 @@ func (r *runner) skip(path string) {
 		what = "child dataset"
 	}
 	r.skipped = append(r.skipped, output.NewPath(path))
-	r.say("%s %s is not followed: give it a job of its own", what, output.Name(path))
+	if r.job.Recursive {
+		r.say("%s %s is not followed", what, output.Name(path))
+		return
+	}
+	r.say("%s %s is not followed: give it a job of its own, or set recursive = true", what, output.Name(path))
 }
 
 // nested notes the nested filesystems that the snapshots do not show.

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,9 @@ const ownDir = ".snapdiff"
 
 // btrfsSource is a btrfs subvolume. Its snapshots are directories in the job's place for them.
 type btrfsSource struct {
-	job  config.Job
-	uuid string
+	job    config.Job
+	uuid   string
+	former snapshot.Mark // see Parent
 }
 
 func openBtrfs(_ context.Context, j config.Job) (Source, error) {
@@ -37,7 +39,7 @@ func openBtrfs(_ context.Context, j config.Job) (Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	return &btrfsSource{j, info.UUID.String()}, nil
+	return &btrfsSource{job: j, uuid: info.UUID.String()}, nil
 }
 
 func (s *btrfsSource) Kind() string      { return "btrfs" }
@@ -66,11 +68,44 @@ func (s *btrfsSource) Take(context.Context) (snapshot.Mark, error) {
 	if err != nil {
 		return snapshot.Mark{}, err
 	}
+	if s.job.Recursive {
+		return s.takeAll(name)
+	}
 	return btrfs.Create(s.job.Source, s.job.Snapshots, name)
+}
+
+// Former implements Parent.
+func (s *btrfsSource) Former(mark snapshot.Mark) { s.former = mark }
+
+// takeAll takes a snapshot of the source and of what is nested in it, but for what is excluded and for snapshots: they are the past of
+// something, not data of their own. What is in the mirror stays in it, whatever becomes of its read-only flag.
+func (s *btrfsSource) takeAll(name string) (snapshot.Mark, error) {
+	exclude, err := diff.ParseExclude(append(s.Exclude(), s.job.Exclude...))
+	if err != nil {
+		return snapshot.Mark{}, err
+	}
+	known := map[string]bool{}
+	for _, c := range s.former.Children {
+		known[c.Mark.Source] = true
+	}
+	mark, err := btrfs.CreateAll(s.job.Source, s.job.Snapshots, name, diff.LongestPath, func(path string, info btrfs.SubvolInfo) bool {
+		isSnapshot := info.ReadOnly && (info.ParentUUID != btrfs.UUID{} || info.ReceivedUUID != btrfs.UUID{})
+		return !exclude.Match(path) && (!isSnapshot || known[info.UUID.String()])
+	})
+	if err != nil {
+		return mark, err
+	}
+	if err := mark.Number(s.former); err != nil {
+		return mark, errors.Join(err, s.Drop(context.Background(), mark))
+	}
+	return mark, nil
 }
 
 // Foreign takes a snapshot of our own of the read-only snapshot at path.
 func (s *btrfsSource) Foreign(_ context.Context, path string) (snapshot.Mark, error) {
+	if s.job.Recursive {
+		return snapshot.Mark{}, errForeignRecursive(path)
+	}
 	his, err := btrfs.MarkOf(path)
 	if err != nil {
 		return his, err
@@ -87,19 +122,22 @@ func (s *btrfsSource) Foreign(_ context.Context, path string) (snapshot.Mark, er
 }
 
 func (s *btrfsSource) Open(_ context.Context, mark snapshot.Mark) (*Snapshot, error) {
-	path, err := btrfs.Find(mark, s.job.Snapshots)
-	if err != nil {
-		return nil, err
-	}
-	root, err := beneath.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	return &Snapshot{Mark: mark, Root: root}, nil
+	return openParts(mark, func(mark snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error) {
+		path, err := btrfs.Find(mark, s.job.Snapshots)
+		if err != nil {
+			return nil, mark, nil, err
+		}
+		root, err := beneath.Open(path)
+		return root, mark, nil, err
+	})
 }
 
 func (s *btrfsSource) Drop(_ context.Context, mark snapshot.Mark) error {
-	return btrfs.Destroy(filepath.Dir(mark.Path), filepath.Base(mark.Path))
+	var errs []error
+	for _, m := range mark.All() {
+		errs = append(errs, btrfs.Destroy(filepath.Dir(m.Path), filepath.Base(m.Path)))
+	}
+	return errors.Join(errs...)
 }
 
 func (s *btrfsSource) Clean(_ context.Context, keep ...snapshot.Mark) error {
@@ -123,7 +161,9 @@ func (s *btrfsSource) Old(keep ...snapshot.Mark) (paths []string, err error) {
 	}
 	kept := map[string]bool{}
 	for _, m := range keep {
-		kept[m.ID] = true
+		for _, m := range m.All() {
+			kept[m.ID] = true
+		}
 	}
 	var errs []error
 	for _, e := range entries {
@@ -147,12 +187,25 @@ func (s *btrfsSource) Old(keep ...snapshot.Mark) (paths []string, err error) {
 // read since (by updatedb, say) a microsecond or two for each.
 func DestroyOld(path string) error { return btrfs.Destroy(filepath.Dir(path), filepath.Base(path)) }
 
-func (s *btrfsSource) Comparable(base, next snapshot.Mark) string { return btrfs.Lineage(base, next) }
+func (s *btrfsSource) Comparable(base, next snapshot.Mark) string {
+	return cmp.Or(btrfs.Lineage(base, next), sameChildren(base, next, btrfs.Lineage))
+}
 
 func (s *btrfsSource) Diff(ctx context.Context, base, next *Snapshot, _ diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+	if base.Mark.Recursive {
+		return btrfsfeed.DiffAll(ctx, subvolumes(base), subvolumes(next), opts)
+	}
 	return btrfsfeed.Diff(ctx, base.Root, next.Root, base.Mark.Trans, opts)
 }
 
+func subvolumes(s *Snapshot) btrfsfeed.Snapshots {
+	all := btrfsfeed.Snapshots{Whole: s.Root}
+	for _, p := range s.parts {
+		all.All = append(all.All, btrfsfeed.Subvolume{Number: p.number, Dir: p.dir, Root: p.root, Bound: p.mark.Trans})
+	}
+	return all
+}
+
 func (s *btrfsSource) Keys(snap *Snapshot) func(string, uint64) (diff.Key, error) {
-	return btrfsfeed.Keys(snap.Root)
+	return keysOfParts(snap, btrfsfeed.Keys, func(*beneath.Root) (uint64, error) { return btrfs.FirstInode, nil })
 }

@@ -39,6 +39,10 @@ func namedLVM(ctx context.Context, j config.Job) (Source, error) {
 }
 
 func openLVM(ctx context.Context, j config.Job) (Source, error) {
+	if j.Recursive {
+		return nil, hint.With(fmt.Errorf("source %s: recursive = true is for btrfs subvolumes, a logical volume has no children", j.Source),
+			"take recursive out of [jobs.%s], and give each volume a job of its own", j.Name)
+	}
 	src, err := lvm.OpenSource(ctx, j.Source)
 	if errors.Is(err, lvm.ErrNotVolume) && hint.Of(err) != "" {
 		return nil, fmt.Errorf("source %w", err)

@@ -102,6 +102,8 @@ type Nester interface {
 type Snapshot struct {
 	Mark snapshot.Mark
 	Root *beneath.Root
+	// parts are the source and its children; nil for kinds of sources that can have none.
+	parts []part
 	// release gives back what opening took: a mount, an activation. May be nil.
 	release func() error
 	closed  bool

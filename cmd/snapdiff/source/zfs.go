@@ -30,6 +30,9 @@ type zfsSource struct {
 // namedZFS opens a dataset by its name. Where there is no ZFS at all nothing is one.
 func namedZFS(ctx context.Context, j config.Job) (Source, error) {
 	d, err := zfs.Lookup(ctx, j.Source)
+	if err == nil && j.Recursive {
+		return nil, errZFSRecursive(j)
+	}
 	if errors.Is(err, zfs.ErrNoDataset) || errors.Is(err, zfs.ErrNoModule) && !zfs.Installed() {
 		return nil, nil
 	}
@@ -42,10 +45,18 @@ func namedZFS(ctx context.Context, j config.Job) (Source, error) {
 // openZFS opens a dataset by its mount point.
 func openZFS(ctx context.Context, j config.Job) (Source, error) {
 	d, err := zfs.At(ctx, j.Source)
+	if err == nil && j.Recursive {
+		return nil, errZFSRecursive(j)
+	}
 	if err != nil {
 		return nil, zfsHint(fmt.Errorf("source: %w", err), j.Source)
 	}
 	return &zfsSource{job: j, dataset: d}, nil
+}
+
+func errZFSRecursive(j config.Job) error {
+	return hint.With(fmt.Errorf("source %s: recursive = true is for btrfs subvolumes, not for datasets yet", j.Source),
+		"take recursive out of [jobs.%s], and give each dataset a job of its own (see the recipe for many datasets)", j.Name)
 }
 
 // zfsHint says what to do about the usual troubles.

@@ -1,0 +1,141 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/diff"
+	"snapdiff/snapshot"
+	"snapdiff/snapshot/beneath"
+)
+
+// Parent is a Source that can take its children with it: nested subvolumes, child datasets.
+type Parent interface {
+	// Former tells what the mirror equals before Take is called: a child keeps the number that it has there.
+	Former(mark snapshot.Mark)
+}
+
+// part is the open snapshot of the source (number 0) or of one of its children.
+type part struct {
+	number uint64
+	dir    string // its place in the whole
+	mark   snapshot.Mark
+	root   *beneath.Root
+}
+
+// openParts opens a snapshot and those of the source's children that belong to it, as one tree. open opens one of them; what it gives to release
+// is called after all were closed, and may be nil.
+func openParts(mark snapshot.Mark, open func(snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error)) (*Snapshot, error) {
+	snap := &Snapshot{Mark: mark}
+	var releases []func() error
+	snap.release = func() error {
+		var errs []error
+		for _, release := range releases {
+			errs = append(errs, release())
+		}
+		return errors.Join(errs...)
+	}
+	grafts := map[string]*beneath.Root{}
+	one := func(number uint64, dir string, mark snapshot.Mark) (snapshot.Mark, error) {
+		root, mark, release, err := open(mark)
+		if err != nil {
+			return mark, err
+		}
+		if release != nil {
+			releases = append(releases, release)
+		}
+		if number == 0 {
+			snap.Root = root
+		} else {
+			grafts[dir] = root
+		}
+		snap.parts = append(snap.parts, part{number, dir, mark, root})
+		return mark, nil
+	}
+	top, err := one(0, "", mark)
+	snap.Mark = top
+	for i := 0; i < len(mark.Children) && err == nil; i++ {
+		c := mark.Children[i]
+		_, err = one(c.Number, string(c.Dir), c.Mark)
+	}
+	if err == nil {
+		if len(grafts) > 0 {
+			snap.Root.Graft(grafts)
+		}
+		return snap, nil
+	}
+	for _, p := range snap.parts {
+		err = errors.Join(err, p.root.Close())
+	}
+	return nil, errors.Join(err, snap.release())
+}
+
+// at finds the part of a snapshot that shows a path, and the path in that one.
+func (s *Snapshot) at(path string) (p part, rest string) {
+	p, rest = s.parts[0], path
+	for _, c := range s.parts[1:] {
+		if len(c.dir) > len(p.dir) && (path == c.dir || strings.HasPrefix(path, c.dir+"/")) {
+			p, rest = c, strings.TrimPrefix(path[len(c.dir):], "/")
+		}
+	}
+	return p, rest
+}
+
+// keysOfParts makes the keys of a snapshot with children of those that each has by itself. top gives the number of a child's top directory.
+func keysOfParts(s *Snapshot, keys func(*beneath.Root) func(string, uint64) (diff.Key, error), top func(*beneath.Root) (uint64, error)) func(string, uint64) (diff.Key, error) {
+	if len(s.parts) == 1 {
+		return keys(s.Root)
+	}
+	own := make(map[uint64]func(string, uint64) (diff.Key, error), len(s.parts))
+	for _, p := range s.parts {
+		own[p.number] = keys(p.root)
+	}
+	return func(path string, ino uint64) (key diff.Key, err error) {
+		p, rest := s.at(path)
+		if p.number != 0 && rest == "" { // the number may be that of what the child hides
+			if ino, err = top(p.root); err != nil {
+				return key, err
+			}
+		}
+		if key, err = own[p.number](rest, ino); err != nil {
+			return key, err
+		}
+		return key.OfChild(p.number)
+	}
+}
+
+// sameChildren says why snapshots of which one may have been taken with children cannot be compared natively, "" if they can. comparable is
+// asked about each two snapshots of one filesystem.
+func sameChildren(base, next snapshot.Mark, comparable func(base, next snapshot.Mark) string) string {
+	if base.Recursive != next.Recursive {
+		return WhyRecursive(next.Recursive)
+	}
+	was := make(map[uint64]snapshot.Mark, len(base.Children))
+	for _, c := range base.Children {
+		was[c.Number] = c.Mark
+	}
+	for _, c := range next.Children {
+		if before, ok := was[c.Number]; ok {
+			if reason := comparable(before, c.Mark); reason != "" {
+				return fmt.Sprintf("%q: %s", c.Dir, reason)
+			}
+		}
+	}
+	return ""
+}
+
+// WhyRecursive says why a run compares in full after the setting has changed.
+func WhyRecursive(on bool) string {
+	if on {
+		return "recursive was switched on"
+	}
+	return "recursive was switched off"
+}
+
+// errForeignRecursive refuses a snapshot that somebody else made of the source alone.
+func errForeignRecursive(name string) error {
+	return hint.With(fmt.Errorf("the job is recursive, and %s is a snapshot of the source without its children", name),
+		"leave out --snapshot, or import into a job without recursive = true")
+}

@@ -1,0 +1,146 @@
+package btrfsfeed
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/btrfs"
+)
+
+// Subvolume is one of several snapshots that are compared as one tree.
+type Subvolume struct {
+	Number uint64 // see diff.ChildIno; 0 is the source
+	Dir    string // where it is in the tree
+	Root   *beneath.Root
+	Bound  uint64 // its otransid
+}
+
+// Snapshots are those of a source and of the subvolumes nested in it, taken together.
+type Snapshots struct {
+	// Whole shows all of them as one tree.
+	Whole *beneath.Root
+	All   []Subvolume
+}
+
+// parts tells how they lie in each other.
+func (s Snapshots) parts() (*diff.Parts, error) {
+	var list []diff.Part
+	for _, v := range s.All {
+		part := diff.Part{Number: v.Number, Top: btrfs.FirstInode}
+		if v.Number != 0 {
+			dir, name := path.Split(v.Dir)
+			dir = strings.TrimSuffix(dir, "/")
+			st, err := s.Whole.Lstat(dir)
+			if err != nil {
+				return nil, fmt.Errorf("nested subvolume %q: %w", v.Dir, err)
+			}
+			parent, err := diff.ChildIno(s.at(dir), st.Ino)
+			if err != nil {
+				return nil, err
+			}
+			part.At = diff.Ref{Parent: parent, Name: name}
+		}
+		list = append(list, part)
+	}
+	return diff.NewParts(list), nil
+}
+
+// at gives the number of the subvolume that a directory of the whole is in.
+func (s Snapshots) at(dir string) (number uint64) {
+	longest := -1
+	for _, v := range s.All {
+		if len(v.Dir) > longest && (v.Dir == "" || dir == v.Dir || strings.HasPrefix(dir, v.Dir+"/")) {
+			number, longest = v.Number, len(v.Dir)
+		}
+	}
+	return number
+}
+
+// DiffAll is Diff for the snapshots of several subvolumes. Of those that are in both the caller has proved that the next descends from the base.
+func DiffAll(ctx context.Context, base, next Snapshots, opts diff.Options) (*diff.ChangeSet, error) {
+	from, err := base.parts()
+	if err != nil {
+		return nil, err
+	}
+	to, err := next.parts()
+	if err != nil {
+		return nil, err
+	}
+	workers := workersOf(opts)
+	both := map[uint64]*pair{}
+	for _, v := range base.All {
+		both[v.Number] = &pair{base: v.Root.FD(), bound: v.Bound}
+	}
+	var list []diff.Candidate
+	for _, v := range next.All {
+		p := both[v.Number]
+		if p == nil {
+			p = &pair{} // a new one: all its inodes are newer than that
+			both[v.Number] = p
+		}
+		p.next = v.Root.FD()
+		found, err := candidates(ctx, p.next, p.bound, workers)
+		if err != nil {
+			return nil, err
+		}
+		p.grown = found.grown
+		for _, k := range found.list {
+			if k.Num, err = diff.ChildIno(v.Number, k.Num); err != nil {
+				return nil, err
+			}
+			list = append(list, k)
+		}
+	}
+	forests := make([]diff.Forest, min(workers, 1+len(list)/16))
+	for i := range forests {
+		forests[i] = &forest{both, reader{base: newTree(-1), next: newTree(-1), baseRoot: base.Whole, nextRoot: next.Whole, buf: diff.Buffers{Pace: opts.Pace}}}
+	}
+	set, err := diff.CompareJoined(ctx, from, to, forests, list, opts)
+	if err != nil {
+		return nil, fmt.Errorf("comparing btrfs snapshots: %w", err)
+	}
+	return set, nil
+}
+
+// pair is one subvolume in both snapshots, or in one of them.
+type pair struct {
+	base, next int // descriptors
+	bound      uint64
+	grown      map[uint64]uint64
+}
+
+// forest is a diff.Forest: one reader, which goes from subvolume to subvolume. There may be thousands.
+type forest struct {
+	all map[uint64]*pair
+	reader
+}
+
+// BaseTree implements diff.Forest.
+func (f *forest) BaseTree(number uint64) diff.Tree {
+	f.base.use(f.all[number].base)
+	return f.base
+}
+
+// NextTree implements diff.Forest.
+func (f *forest) NextTree(number uint64) diff.Tree {
+	f.next.use(f.all[number].next)
+	return f.next
+}
+
+// Compare implements diff.Forest.
+func (f *forest) Compare(number uint64) (diff.Content, func(uint64) (went, came []diff.Entry, err error)) {
+	f.bound, f.grown = f.all[number].bound, f.all[number].grown
+	return f.content, f.names
+}
+
+// use makes a tree that of another snapshot.
+func (t *tree) use(fd int) {
+	ahead, apart := t.ahead, t.apart
+	ahead.Use(fd)
+	apart.Use(fd)
+	*t = tree{fd: fd, ahead: ahead, apart: apart}
+}
