@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -251,12 +252,26 @@ func (k *keeper) judgeCopy(c *apply.Comparison, from, to string) {
 	copied = k.copyOf(from)
 	copied.exec(gone.String(), "xargs", "-0", "rm", "-rf", "--")
 	skipped := copied.extract(func(w io.Writer, o apply.TarOptions) error { return c.Tar(ctx, w, "", o) })
-	copied.judge(to, "copied by tar --since", func(line string) bool { return strings.Contains(line, ": holes is") || isSkipped(skipped, line) })
+	copied.judge(to, "copied by tar --since", func(line string) bool {
+		return strings.Contains(line, ": holes is") || isSkipped(skipped, line) || isKeptXattr(line, from, to)
+	})
 }
 
+// isKeptXattr tells of a directory that was there before: tar gives it the extended attributes of the archive, and takes none away.
+func isKeptXattr(line, from, to string) bool {
+	text, _, ok := strings.Cut(line, ": xattrs is ")
+	path, err := strconv.Unquote(text)
+	isDir := func(top string) bool {
+		st, err := os.Lstat(filepath.Join(top, path))
+		return err == nil && st.IsDir()
+	}
+	return ok && err == nil && isDir(from) && isDir(to)
+}
+
+// isSkipped tells of a path that an archive cannot hold (a socket): it is missing, or still what it was before.
 func isSkipped(skipped map[string]bool, line string) bool {
 	for path := range skipped {
-		if line == fmt.Sprintf("%q: missing", path) {
+		if strings.HasPrefix(line, fmt.Sprintf("%q: ", path)) {
 			return true
 		}
 	}

@@ -65,6 +65,11 @@ func Prune(ctx context.Context, j config.Job, dry bool, opts apply.Options) ([]*
 		return nil, err
 	}
 	defer restore()
+	if !dry {
+		if err := apply.UseSpare(j.Store); err != nil {
+			return nil, explain(err, j)
+		}
+	}
 	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
 		return nil, explain(err, j)
@@ -77,6 +82,9 @@ func Prune(ctx context.Context, j config.Job, dry bool, opts apply.Options) ([]*
 		return nil, errors.Join(err, store.Close())
 	}
 	fates, err := prune(ctx, j, store, dry, opts)
+	if err == nil && !dry {
+		err = store.KeepSpare()
+	}
 	return fates, explain(errors.Join(err, store.Close()), j)
 }
 

@@ -148,7 +148,7 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 		last := reports[len(reports)-1]
 		last.Warnings = append(last.Warnings, r.back)
 	}
-	if err := r.prune(ctx); err != nil {
+	if err := errors.Join(r.prune(ctx), r.store.KeepSpare()); err != nil {
 		return reports, err
 	}
 	if n := len(reports[len(reports)-1].Incomplete); n > 0 {

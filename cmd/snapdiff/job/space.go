@@ -29,7 +29,7 @@ func (e *NoSpace) Unwrap() error { return e.Err }
 
 // Hint is what to do next.
 func (e *NoSpace) Hint() string {
-	return "make room there (snapdiff prune drops old restore points) and run again: a run that was cut off is finished first, nothing is lost"
+	return "make room there (snapdiff prune drops what keep does not keep; if even that has no room, remove something else or enlarge the filesystem) and run again: a run that was cut off is finished first, nothing is lost"
 }
 
 // leastRoom is what the catalog needs to be opened for writing: its WAL and shared memory.
