@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
@@ -61,6 +65,42 @@ func TestReadingBesideARun(t *testing.T) {
 	if steps < 100 {
 		t.Errorf("the run had %d steps only", steps)
 	}
+}
+
+// TestRestoreDuringARun restores a whole restore point again and again while a run goes on: what it gives is what the snapshot had.
+func TestRestoreDuringARun(t *testing.T) {
+	k := newKeeper(t, MirrorKinds[rand.New(rand.NewPCG(Seed(t), 11)).IntN(len(MirrorKinds))])
+	few := Scenarios[:40]
+	Begin(t, k.source, few)
+	k.run(never)
+	first := k.base
+	Go(t, k.source, few)
+	next, done := k.take(), make(chan error, 1)
+	go func() {
+		defer close(done) // also where it fails
+		_, err := k.attempt(next, func(string) error { time.Sleep(time.Millisecond); return nil })
+		done <- err
+	}()
+	restored, running := 0, true
+	for ; running || restored == 0; restored++ {
+		v, err := apply.OpenView(k.store, "", 1)
+		k.must(err)
+		to := filepath.Join(filepath.Dir(k.store), "restored")
+		_, err = v.Restore(context.Background(), "", to)
+		k.must(errors.Join(err, v.Close()))
+		lines, err := Differences(first.Path, to)
+		if k.must(err); len(lines) > 0 {
+			t.Errorf("restore %d: %s", restored, strings.Join(lines, "\n"))
+		}
+		k.must(os.RemoveAll(to))
+		select {
+		case err := <-done:
+			k.must(err)
+			running = false
+		default:
+		}
+	}
+	t.Logf("%d restores", restored)
 }
 
 // answers are all that can be asked about the first two restore points.

@@ -88,7 +88,7 @@ func mount(t testing.TB, source, dir, fstype string, flags uintptr, data string)
 
 // unmountPatience is how long a mount may stay busy: the kernel lets go of a private mount namespace, or of what a killed process had
 // open, some time after the process has ended, and of what a test left open never.
-const unmountPatience = 15 * time.Second
+const unmountPatience = time.Minute
 
 // unmount takes a mount away even where a failed test left something open below it.
 func unmount(t testing.TB, dir string) {
