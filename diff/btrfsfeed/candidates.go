@@ -3,7 +3,6 @@ package btrfsfeed
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -14,25 +13,17 @@ import (
 	"snapdiff/snapshot/btrfs"
 )
 
-// found is what a search for the inodes that are newer than the base finds.
-type found struct {
-	list  []diff.Candidate  // by number
-	grown map[uint64]uint64 // by how many bytes the names that came make a directory larger; noProof: do not go by it
-}
-
-const noProof = maxU64
-
 // candidates finds all inodes whose item was written after the bound. The kernel skips every node of the tree that is not newer.
 // The tree is searched in pieces by many goroutines: cold, each waits for the disk.
 //
 // One thing carries the bound itself and is still not in the base: the name of a snapshot that was taken in the same
 // transaction (see putBeside). So leaves of the bound's own transaction are searched too, for directories with such a name.
-func candidates(ctx context.Context, fd int, bound uint64, workers int) (*found, error) {
+func candidates(ctx context.Context, fd int, bound uint64, workers int) ([]diff.Candidate, error) {
 	starts, err := pieces(fd)
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]found, len(starts)-1)
+	parts := make([][]diff.Candidate, len(starts)-1)
 	var taken atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range workers {
@@ -44,30 +35,24 @@ func candidates(ctx context.Context, fd int, bound uint64, workers int) (*found,
 				if i >= len(parts) {
 					return nil
 				}
-				s.found = found{grown: map[uint64]uint64{}}
+				s.list = nil
 				if err := s.piece(starts[i], starts[i+1]); err != nil {
 					return fmt.Errorf("searching for inodes newer than transaction %d: %w", bound, err)
 				}
-				parts[i] = s.found
+				parts[i] = s.list
 			}
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	all := &found{grown: map[uint64]uint64{}}
-	lists := make([][]diff.Candidate, len(parts))
-	for i, p := range parts {
-		lists[i] = p.list
-		maps.Copy(all.grown, p.grown)
-	}
-	all.list = slices.Concat(lists...)
-	return all, all.complete(newTree(fd))
+	list := slices.Concat(parts...)
+	return list, complete(list, newTree(fd))
 }
 
 // complete looks up the directories of which only a name was seen.
-func (f *found) complete(t *tree) error {
-	for i, k := range f.list {
+func complete(list []diff.Candidate, t *tree) error {
+	for i, k := range list {
 		if k.Gen > 0 {
 			continue
 		}
@@ -75,7 +60,7 @@ func (f *found) complete(t *tree) error {
 		if err != nil {
 			return err
 		}
-		f.list[i].Gen = info.Gen
+		list[i].Gen = info.Gen
 	}
 	return nil
 }
@@ -111,17 +96,17 @@ func pieces(fd int) ([]uint64, error) {
 
 // search is one goroutine that searches.
 type search struct {
-	found
+	list   []diff.Candidate // by number
 	ctx    context.Context
 	cursor *btrfs.Cursor
 	bound  uint64
 }
 
-// fewNames is how many items are read at first where many may follow that nobody wants: the DirItemKey items of a directory, whose
-// names come again, and in fewer leaves, as DirIndexKey items.
+// fewNames is how many items are read at first where many may follow that nobody wants: the names of a directory.
 const fewNames = 64
 
-// piece searches the inodes from one number up to before another.
+// piece searches the inodes from one number up to before another. The names in a directory that is a candidate are left to names; of
+// the others only the DirIndexKey items are read, which tell the same as the DirItemKey items in fewer leaves.
 func (s *search) piece(from, to uint64) error {
 	s.cursor.Seek(btrfs.SearchKey{
 		MinObjectID: from, MaxObjectID: to - 1, MaxType: 255, MaxOffset: maxU64, MinTransid: s.bound, MaxTransid: maxU64,
@@ -137,15 +122,26 @@ func (s *search) piece(from, to uint64) error {
 		switch it.Type {
 		case btrfs.InodeItemKey:
 			err = s.inode(it)
-		case btrfs.DirItemKey:
-			err = s.cursor.SkipTo(it.ObjectID, btrfs.DirIndexKey, fewNames)
-		case btrfs.DirIndexKey:
-			err = s.name(it)
+		case btrfs.DirItemKey, btrfs.DirIndexKey:
+			switch {
+			case s.has(it.ObjectID):
+				err = s.cursor.SkipTo(it.ObjectID+1, 0, fewNames)
+			case it.Type == btrfs.DirItemKey:
+				err = s.cursor.SkipTo(it.ObjectID, btrfs.DirIndexKey, fewNames)
+			default:
+				err = s.name(it)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// has tells that the inode at which the search is is a candidate.
+func (s *search) has(num uint64) bool {
+	n := len(s.list)
+	return n > 0 && s.list[n-1].Num == num
 }
 
 func (s *search) inode(it btrfs.Item) error {
@@ -156,19 +152,16 @@ func (s *search) inode(it btrfs.Item) error {
 	return err
 }
 
+// name makes a candidate of a directory for a name in it; see complete.
 func (s *search) name(it btrfs.Item) error {
 	for data := it.Data; len(data) > 0; {
 		d, rest, err := btrfs.CutDirItem(data)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case putBeside(d, s.bound):
-			s.grown[it.ObjectID] = noProof
-			if n := len(s.list); n == 0 || s.list[n-1].Num != it.ObjectID {
-				s.list = append(s.list, diff.Candidate{Num: it.ObjectID, Type: unix.S_IFDIR}) // see complete
-			}
-		case d.Transid > s.bound && s.grown[it.ObjectID] != noProof:
-			s.grown[it.ObjectID] += 2 * uint64(len(d.Name))
+		}
+		if putBeside(d, s.bound) {
+			s.list = append(s.list, diff.Candidate{Num: it.ObjectID, Type: unix.S_IFDIR})
+			return nil
 		}
 		data = rest
 	}

@@ -9,7 +9,7 @@ import (
 type reader struct {
 	base, next         *tree
 	bound              uint64
-	grown              map[uint64]uint64 // see found
+	newer              newNames
 	baseRoot, nextRoot *beneath.Root
 	buf                diff.Buffers
 }

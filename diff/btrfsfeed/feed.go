@@ -20,16 +20,16 @@ import (
 // proved that next descends from base.
 func Diff(ctx context.Context, base, next *beneath.Root, bound uint64, opts diff.Options) (*diff.ChangeSet, error) {
 	workers := workersOf(opts)
-	all, err := candidates(ctx, next.FD(), bound, workers)
+	list, err := candidates(ctx, next.FD(), bound, workers)
 	if err != nil {
 		return nil, err
 	}
-	readers := make([]diff.Reader, min(workers, 1+len(all.list)/16))
+	readers := make([]diff.Reader, min(workers, 1+len(list)/16))
 	for i := range readers {
-		r := &reader{base: newTree(base.FD()), next: newTree(next.FD()), bound: bound, grown: all.grown, baseRoot: base, nextRoot: next, buf: diff.Buffers{Pace: opts.Pace}}
+		r := &reader{base: newTree(base.FD()), next: newTree(next.FD()), bound: bound, baseRoot: base, nextRoot: next, buf: diff.Buffers{Pace: opts.Pace}}
 		readers[i] = diff.Reader{Base: r.base, Next: r.next, Content: r.content, Names: r.names}
 	}
-	set, err := diff.CompareWith(ctx, readers, all.list, opts)
+	set, err := diff.CompareWith(ctx, readers, list, opts)
 	if err != nil {
 		return nil, fmt.Errorf("comparing two btrfs snapshots: %w", err)
 	}

@@ -87,8 +87,7 @@ func DiffAll(ctx context.Context, base, next Snapshots, opts diff.Options) (*dif
 		if err != nil {
 			return nil, err
 		}
-		p.grown = found.grown
-		for _, k := range found.list {
+		for _, k := range found {
 			if k.Num, err = diff.ChildIno(v.Number, k.Num); err != nil {
 				return nil, err
 			}
@@ -110,7 +109,6 @@ func DiffAll(ctx context.Context, base, next Snapshots, opts diff.Options) (*dif
 type pair struct {
 	base, next int // descriptors
 	bound      uint64
-	grown      map[uint64]uint64
 }
 
 // forest is a diff.Forest: one reader, which goes from subvolume to subvolume. There may be thousands.
@@ -133,7 +131,7 @@ func (f *forest) NextTree(number uint64) diff.Tree {
 
 // Compare implements diff.Forest.
 func (f *forest) Compare(number uint64) (diff.Content, func(uint64) (went, came []diff.Entry, err error)) {
-	f.bound, f.grown = f.all[number].bound, f.all[number].grown
+	f.bound = f.all[number].bound
 	return f.content, f.names
 }
 
