@@ -127,9 +127,11 @@ func isExt4(mirror *beneath.Root) (bool, error) {
 }
 
 // at is called before every single change.
-func (x *execution) at(name string) error {
-	if x.opts.Step != nil {
-		return x.opts.Step(name)
+func (x *execution) at(name string) error { return x.opts.at(name) }
+
+func (o *Options) at(name string) error {
+	if o.Step != nil {
+		return o.Step(name)
 	}
 	return nil
 }

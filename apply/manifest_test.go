@@ -1,11 +1,15 @@
 package apply_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"snapdiff/apply"
 )
 
 // The manifest names what went, came and was, escaped; it has no line for what stayed.
@@ -37,6 +41,38 @@ func TestManifest(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(r.store, "history/r3"))
 	if err != nil || len(left) != 1 {
 		t.Errorf("a run in which nothing changed has a history of more than its manifest: %v, %v", left, err)
+	}
+}
+
+// A run in which nothing changed, and that is cut off at any step, leaves nothing that looks like a catalog that is too old; the next one
+// completes it.
+func TestEmptyRunCutOff(t *testing.T) {
+	r := newExt4Rig(t)
+	r.mustRun(`echo a > a`)
+	r.mustRun(`echo b > a`)
+	r.interrupted = true
+	for i := 0; ; i++ {
+		steps := 0
+		err := r.run(cutAfter(i, &steps))
+		if err != nil && !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		store, openErr := apply.Open(r.store) // every run begins with this
+		must(t, openErr)
+		must(t, errors.Join(store.CompleteManifests(t.Context()), store.Close()))
+		r.mustRun(``)
+		healthy(t, r.store, fmt.Sprintf("cut before step %d", i+1))
+		if err == nil {
+			if i < 2 {
+				t.Errorf("a run has %d steps only", i)
+			}
+			break
+		}
+	}
+	for run := range int(sqlCount(t, r.store, "runs")) {
+		if _, err := os.Stat(filepath.Join(r.store, fmt.Sprintf("history/r%d/manifest", run+1))); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

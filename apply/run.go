@@ -100,18 +100,25 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 	if err := ahead.start(ctx, s, run.Next, p, opts); err != nil {
 		return nil, err
 	}
-	// A run with nothing to do is recorded and committed at once.
+	// A run with nothing to do is recorded and committed at once. Its manifest comes afterwards, for history must have nothing of a run
+	// that the catalog does not know; if it does not come, the next run writes it.
 	err := s.transaction("record the run", func() error {
 		if err := r.begin(run); err != nil || !p.empty() {
 			return err
 		}
-		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil), s.writeManifest(r.run, nil))
+		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil), opts.at("commit"))
 	})
 	if err != nil {
 		return nil, err
 	}
 	var res *Result
 	if p.empty() {
+		if err := opts.at("manifest"); err != nil {
+			return nil, err
+		}
+		if err := s.writeManifest(r.run, nil); err != nil {
+			return nil, err
+		}
 		res, err = s.result(r.run, p, nil)
 	} else {
 		res, err = s.goOn(ctx, r.run, Recorded, ahead, p, run.Base, run.Next, opts)
