@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -125,7 +124,7 @@ func (k *keeper) answers() string {
 	errs = append(errs, v.Tar(ctx, &b, "", apply.TarOptions{}))
 	for _, path := range []string{"rename/d/b", "swap-dirs/a/new", "links/d/b", "nothing/a"} {
 		entries, err := apply.Log(k.store, "", path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, apply.ErrNowhere) {
 			errs = append(errs, err)
 		}
 		fmt.Fprintf(&b, "%s: %+v\n", path, entries)

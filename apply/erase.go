@@ -74,11 +74,16 @@ func (e *eraser) erase(path string) error {
 		}
 		return e.at("erase")
 	})
-	nowhere := errors.Is(err, ErrNowhere) && !e.dry // perhaps by an attempt that was cut off: the rest is done again
-	if errors.Is(err, errDry) {
+	switch {
+	case errors.Is(err, errDry):
 		return nil
-	}
-	if err != nil && !nowhere {
+	case errors.Is(err, ErrStillThere):
+		return ErrStillThere
+	case errors.Is(err, ErrNowhere):
+		if err = ErrNowhere; e.dry {
+			return err
+		} // perhaps by an attempt that was cut off: the rest is done again
+	case err != nil:
 		return err
 	}
 	if err := e.removeUnneeded(); err != nil {

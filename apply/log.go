@@ -3,7 +3,6 @@ package apply
 import (
 	"cmp"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +25,7 @@ type LogEntry struct {
 
 // Log gives the history of all that ever was at a path, relative to the source, oldest first: when it came, what of it changed, where it
 // moved, when it went. What was there is followed through its names before and after. Of a directory its own changes count, not
-// what came and went in it. The error wraps fs.ErrNotExist when no restore point has anything there.
+// what came and went in it. The error wraps ErrNowhere when no restore point has anything there.
 func Log(store, catalog, path string) ([]LogEntry, error) {
 	points, err := RestorePoints(store, catalog)
 	if err != nil {
@@ -91,7 +90,7 @@ func (l *pathLog) read() error {
 		}
 	}
 	if len(l.entries) == 0 {
-		return fmt.Errorf("no restore point has it: %w", fs.ErrNotExist)
+		return ErrNowhere
 	}
 	slices.SortStableFunc(l.entries, func(a, b LogEntry) int {
 		if a.Point.Run != b.Point.Run {

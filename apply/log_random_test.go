@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -57,7 +56,7 @@ func (k *keeper) judgeLog(all []census) {
 		want := expectedLog(all, path)
 		entries, err := apply.Log(k.store, "", path)
 		if len(want) == 0 {
-			if !errors.Is(err, fs.ErrNotExist) {
+			if !errors.Is(err, apply.ErrNowhere) {
 				k.Errorf("log %q: %v, want that it never was", path, err)
 			}
 			continue

@@ -78,6 +78,16 @@ func (a *app) erase(cmd *cobra.Command, o eraseOptions, path string) (err error)
 	return err
 }
 
+// eraseRecord is what goes, in JSON.
+type eraseRecord struct {
+	Job string `json:"job"`
+	output.Path
+	Runs   []string `json:"runs"`
+	Files  int64    `json:"files"`
+	Bytes  int64    `json:"bytes"`
+	DryRun bool     `json:"dry_run"`
+}
+
 // reportErased says what goes.
 func (a *app) reportErased(w io.Writer, j config.Job, path string, e apply.Erased, dry bool) error {
 	runs := make([]string, len(e.Points))
@@ -85,7 +95,7 @@ func (a *app) reportErased(w io.Writer, j config.Job, path string, e apply.Erase
 		runs[i] = fmt.Sprintf("r%d", run)
 	}
 	if a.json {
-		return output.JSON(w, map[string]any{"job": j.Name, "path": output.NewPath(path), "runs": runs, "files": e.Files, "bytes": e.Bytes, "dry_run": dry})
+		return output.JSON(w, eraseRecord{j.Name, output.NewPath(path), runs, e.Files, e.Bytes, dry})
 	}
 	_, err := fmt.Fprintf(w, "%s is in %d restore points: %s\n%s changed or deleted files and directories, %s of history, go for good\n",
 		output.Name(path), len(runs), strings.Join(runs, ", "), output.Count(e.Files), output.Size(e.Bytes))

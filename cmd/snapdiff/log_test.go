@@ -58,6 +58,6 @@ r6 7 B M anna/17 (replaced, data)
 			t.Errorf("JSON lacks %s:\n%s", words, got)
 		}
 	}
-	b.refused(1, "no restore point has it", "log", "never/was")
+	b.refused(1, "no restore point has it\n  next: snapdiff find GLOB", "log", "never/was")
 	b.refused(2, "is not in the source", "log", "/etc")
 }

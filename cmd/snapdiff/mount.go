@@ -91,6 +91,21 @@ func (a *app) mount(cmd *cobra.Command, o mountOptions, args []string) error {
 	if err := a.background(cmd.Context(), j.Name, o, name, dir); err != nil {
 		return err
 	}
+	return a.reportMount(cmd, j, name, dir)
+}
+
+// mountRecord is a mount in JSON.
+type mountRecord struct {
+	Job         string `json:"job"`
+	Run         string `json:"run"` // "all" with --all
+	output.Path        // where it is mounted
+}
+
+// reportMount says where it is mounted. name is "all" or a run's.
+func (a *app) reportMount(cmd *cobra.Command, j config.Job, name, dir string) (err error) {
+	if a.json {
+		return output.JSON(cmd.OutOrStdout(), mountRecord{j.Name, name, output.NewPath(dir)})
+	}
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), output.Name(dir))
 	return err
 }
@@ -115,7 +130,7 @@ func (a *app) serve(cmd *cobra.Command, o mountOptions, j config.Job, name, dir 
 	}
 	stop := context.AfterFunc(cmd.Context(), func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	defer stop()
-	if _, err := fmt.Fprintln(cmd.OutOrStdout(), output.Name(dir)); err != nil {
+	if err := a.reportMount(cmd, j, name, dir); err != nil {
 		return err
 	}
 	return wait()

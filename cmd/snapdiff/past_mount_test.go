@@ -99,7 +99,9 @@ func TestPruneLeavesWhatIsMounted(t *testing.T) {
 	b.configure("keep = { last = 1 }")
 	t.Setenv(asProgram, "1")
 	dir := mountPoint(t)
-	b.snapdiff(0, "mount", "r1", dir)
+	if out := b.stdout(0, "mount", "r1", dir, "--json"); out != fmt.Sprintf(`{"job":"mail","run":"r1","path":%q}`+"\n", dir) {
+		t.Errorf("mount --json: %s", out)
+	}
 	if out := columns(b.stdout(0, "prune"), 1, 3, 4); out != "r1 keep in use \nr2 keep newest, last \n" {
 		t.Errorf("prune:\n%s", out)
 	}

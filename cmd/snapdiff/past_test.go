@@ -341,9 +341,12 @@ func TestSpaceIsWhatIsSaid(t *testing.T) {
 
 func TestEraseCommand(t *testing.T) {
 	b, old := twoPoints(t)
-	b.refused(1, "delete it in the source", "erase", "anna", "--yes")
+	b.refused(1, `erase "anna": it is still there in the newest restore point: delete it in the source`, "erase", "anna", "--yes")
 	if out := b.snapdiff(0, "erase", b.source+"/gone", "--dry-run"); !strings.Contains(out, "1 restore points: r1") {
 		t.Errorf("erase --dry-run: %s", out)
+	}
+	if out := b.snapdiff(0, "erase", "gone", "--dry-run", "--json"); !strings.HasPrefix(out, `{"job":"mail","path":"gone","runs":["r1"],`) {
+		t.Errorf("erase --json: %s", out)
 	}
 	b.refused(1, "nothing was erased", "erase", "gone") // standard input is empty
 	b.snapdiff(0, "erase", "gone", "--yes")
