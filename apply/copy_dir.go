@@ -48,8 +48,8 @@ func (f *firstCopy) addBad(d *openCopy, path string, ino uint64, err error) erro
 		return err
 	}
 	key, keyErr := f.keys(path, ino)
-	if keyErr != nil {
-		key = diff.Key{Ino: ino} // the path is what counts
+	if keyErr != nil && key.Ino == 0 {
+		key.Ino = ino // the path is what counts
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,7 +164,9 @@ func (f *firstCopy) addName(d *openCopy, path, name string, st *unix.Stat_t, fai
 	n := linkName{name: name}
 	var err error
 	if n.key, err = f.keys(path, st.Ino); err != nil {
-		n.key = diff.Key{Ino: st.Ino} // the names of a number are what counts
+		if n.key.Ino == 0 {
+			n.key.Ino = st.Ino // the names of a number are what counts
+		}
 	} else if failed == nil && f.sign {
 		n.sig = diff.Signature(st, n.key.Gen)
 	}

@@ -219,7 +219,8 @@ func (s *Store) commitSignature(in *diff.Inode, next *beneath.Root) error {
 	}
 	var sig uint64
 	if next != nil {
-		if st, err := next.Lstat(in.Paths[0]); err == nil && st.Ino == in.Key.Ino {
+		_, ino := diff.SplitIno(in.Key.Ino)
+		if st, err := next.Lstat(in.Paths[0]); err == nil && st.Ino == ino {
 			sig = diff.Signature(&st, in.Key.Gen)
 		}
 	}

@@ -5,8 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot/beneath"
 )
 
 // A job of several filesystems is compared as one tree. The number of an inode there is its own and, above the bits that inode numbers
@@ -48,25 +51,78 @@ type Part struct {
 type Parts struct {
 	parts map[uint64]Part // by number
 	at    map[Ref]uint64
+	in    map[uint64][]Ref // the places by their directories
 }
 
 // NewParts takes in the source and its children.
 func NewParts(list []Part) *Parts {
-	p := &Parts{map[uint64]Part{}, map[Ref]uint64{}}
+	p := &Parts{map[uint64]Part{}, map[Ref]uint64{}, map[uint64][]Ref{}}
 	for _, part := range list {
 		p.parts[part.Number] = part
 		if part.Number != 0 {
 			p.at[part.At] = part.Number
+			p.in[part.At.Parent] = append(p.in[part.At.Parent], part.At)
 		}
 	}
 	return p
 }
 
+// Place is where a filesystem is in a snapshot of several.
+type Place struct {
+	Number uint64
+	Dir    string // a path in the whole; "" for the source
+	Top    uint64 // number of its top directory, without that of the child
+}
+
+// PartsOf works out how the filesystems lie in each other that whole shows as one tree.
+func PartsOf(whole *beneath.Root, places []Place) (*Parts, error) {
+	list := make([]Part, len(places))
+	for i, p := range places {
+		list[i] = Part{Number: p.Number, Top: p.Top}
+		if p.Number == 0 {
+			continue
+		}
+		dir := dirOf(p.Dir)
+		around := placeOf(dir, places)
+		ino := around.Top
+		if around.Dir != dir {
+			st, err := whole.Lstat(dir)
+			if err != nil {
+				return nil, fmt.Errorf("the directory around %q: %w", p.Dir, err)
+			}
+			ino = st.Ino
+		}
+		parent, err := ChildIno(around.Number, ino)
+		if err != nil {
+			return nil, err
+		}
+		list[i].At = Ref{parent, strings.TrimPrefix(p.Dir[len(dir):], "/")}
+	}
+	return NewParts(list), nil
+}
+
+// placeOf gives the filesystem that a directory of the whole is in.
+func placeOf(dir string, places []Place) (found Place) {
+	longest := -1
+	for _, p := range places {
+		if len(p.Dir) > longest && (p.Dir == "" || dir == p.Dir || strings.HasPrefix(dir, p.Dir+"/")) {
+			found, longest = p, len(p.Dir)
+		}
+	}
+	return found
+}
+
+// child is the name of a child in the directory that holds it.
+func (p *Parts) child(at Ref) Entry {
+	n := p.at[at]
+	return Entry{Name: at.Name, Ino: n<<inoBits | p.parts[n].Top, Type: unix.S_IFDIR}
+}
+
 // joinEntry makes a name that a child's tree gave one of the whole. A child stands in the place of the directory that the filesystem around it
 // has there.
 func (p *Parts) joinEntry(child, dir uint64, e Entry) (Entry, error) {
-	if n, ok := p.at[Ref{dir, e.Name}]; ok {
-		return Entry{Name: e.Name, Ino: n<<inoBits | p.parts[n].Top, Type: unix.S_IFDIR}, nil
+	if at := (Ref{dir, e.Name}); p.at[at] != 0 {
+		return p.child(at), nil
 	}
 	var err error
 	e.Ino, err = ChildIno(child, e.Ino) // of a placeholder too: a snapshot that is nested has those of the subvolume that it was taken of
@@ -85,7 +141,7 @@ type Forest interface {
 }
 
 // CompareJoined is CompareWith for snapshots of several filesystems. The candidates have joined numbers; of a child that is new all inodes are
-// to be among them.
+// to be among them, or none.
 func CompareJoined(ctx context.Context, base, next *Parts, forests []Forest, candidates []Candidate, opts Options) (*ChangeSet, error) {
 	other := otherPlaces(base, next)
 	readers := make([]Reader, len(forests))
@@ -121,12 +177,33 @@ func otherPlaces(base, next *Parts) map[uint64]bool {
 	return dirs
 }
 
+// OtherPlaces are the directories, in a child's own numbers, in which its filesystem need not show that what is mounted in them changed.
+func OtherPlaces(base, next *Parts, child uint64) (dirs []uint64) {
+	for dir := range otherPlaces(base, next) {
+		if in, ino := SplitIno(dir); in == child {
+			dirs = append(dirs, ino)
+		}
+	}
+	return dirs
+}
+
+// Hidden are the names, in a child's own numbers, that other children have the places of.
+func (p *Parts) Hidden(child uint64) map[Ref]bool {
+	hidden := map[Ref]bool{}
+	for ref := range p.at {
+		if in, ino := SplitIno(ref.Parent); in == child {
+			hidden[Ref{ino, ref.Name}] = true
+		}
+	}
+	return hidden
+}
+
 // joined is several trees as one.
 type joined struct {
 	*Parts
 	open   func(child uint64) Tree
-	tree   Tree // of the child last asked for
-	child  uint64
+	tree   Tree // of the child last asked for, number
+	number uint64
 	expect map[uint64][]Candidate // by child, in its own numbers
 }
 
@@ -136,8 +213,8 @@ func (j *joined) of(num uint64) (Tree, uint64) {
 	if _, ok := j.parts[child]; !ok {
 		return nil, 0
 	}
-	if j.tree == nil || j.child != child {
-		j.tree, j.child = j.open(child), child
+	if j.tree == nil || j.number != child {
+		j.tree, j.number = j.open(child), child
 		if e, ok := j.tree.(Expecter); ok {
 			e.Expect(j.expect[child])
 		}
@@ -157,7 +234,7 @@ func (j *joined) Inode(num uint64) (Info, bool, error) {
 	return t.Inode(ino)
 }
 
-// Entries implements Tree.
+// Entries implements Tree. It has the children also where the filesystem around them shows nothing in their place.
 func (j *joined) Entries(dir uint64, yield func(Entry) error) error {
 	t, ino := j.of(dir)
 	if t == nil {
@@ -165,7 +242,13 @@ func (j *joined) Entries(dir uint64, yield func(Entry) error) error {
 	}
 	child, _ := SplitIno(dir)
 	var all []Entry // yield may ask for other children
+	for _, at := range j.in[dir] {
+		all = append(all, j.child(at))
+	}
 	err := t.Entries(ino, func(e Entry) error {
+		if j.at[Ref{dir, e.Name}] != 0 {
+			return nil
+		}
 		e, err := j.joinEntry(child, dir, e)
 		all = append(all, e)
 		return err
@@ -203,9 +286,7 @@ func (j *joined) Names(num uint64) ([]Ref, error) {
 		if r.Parent, err = ChildIno(child, r.Parent); err != nil {
 			return nil, err
 		}
-		if _, hidden := j.at[r]; !hidden {
-			out = append(out, r)
-		}
+		out = append(out, r)
 	}
 	return out, nil
 }

@@ -3,8 +3,6 @@ package btrfsfeed
 import (
 	"context"
 	"fmt"
-	"path"
-	"strings"
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
@@ -28,36 +26,11 @@ type Snapshots struct {
 
 // parts tells how they lie in each other.
 func (s Snapshots) parts() (*diff.Parts, error) {
-	var list []diff.Part
-	for _, v := range s.All {
-		part := diff.Part{Number: v.Number, Top: btrfs.FirstInode}
-		if v.Number != 0 {
-			dir, name := path.Split(v.Dir)
-			dir = strings.TrimSuffix(dir, "/")
-			st, err := s.Whole.Lstat(dir)
-			if err != nil {
-				return nil, fmt.Errorf("nested subvolume %q: %w", v.Dir, err)
-			}
-			parent, err := diff.ChildIno(s.at(dir), st.Ino)
-			if err != nil {
-				return nil, err
-			}
-			part.At = diff.Ref{Parent: parent, Name: name}
-		}
-		list = append(list, part)
+	places := make([]diff.Place, len(s.All))
+	for i, v := range s.All {
+		places[i] = diff.Place{Number: v.Number, Dir: v.Dir, Top: btrfs.FirstInode}
 	}
-	return diff.NewParts(list), nil
-}
-
-// at gives the number of the subvolume that a directory of the whole is in.
-func (s Snapshots) at(dir string) (number uint64) {
-	longest := -1
-	for _, v := range s.All {
-		if len(v.Dir) > longest && (v.Dir == "" || dir == v.Dir || strings.HasPrefix(dir, v.Dir+"/")) {
-			number, longest = v.Number, len(v.Dir)
-		}
-	}
-	return number
+	return diff.PartsOf(s.Whole, places)
 }
 
 // DiffAll is Diff for the snapshots of several subvolumes. Of those that are in both the caller has proved that the next descends from the base.

@@ -11,7 +11,7 @@ import (
 // contents compares contents for one goroutine.
 type contents struct {
 	*feed
-	buf diff.Buffers
+	buf *diff.Buffers
 }
 
 // compare is a diff.Content. What was written is believed when the time moved too. Otherwise, and for what was only freed,
@@ -50,7 +50,7 @@ func (f *contents) same(basePath, nextPath string, ranges []diff.Range) (bool, e
 			}
 			part := min(end, baseEnd, nextEnd)
 			if inBase {
-				if same, err := file.Same(off, part, &f.buf); err != nil || !same {
+				if same, err := file.Same(off, part, f.buf); err != nil || !same {
 					return false, err
 				}
 			}

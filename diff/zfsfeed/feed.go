@@ -30,19 +30,10 @@ type Snapshots struct {
 // Diff gives the change set between two mounted snapshots of which sent is the incremental send stream. links are the names in
 // the base; if it is a diff.SignatureIndex, most of what did not change is not looked at. sent is read to its end unless there is an error.
 func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
-	o := &objects{data: map[uint64]*extents{}}
-	f := &feed{objects: o, baseRoot: s.Base, nextRoot: s.Next, index: newIndex(links), opts: opts, settled: s.Settled.Unix()}
-	if f.index.signed != nil {
-		o.known = f.asKnown
+	f := &feed{objects: &objects{data: map[uint64]*extents{}}, baseRoot: s.Base, nextRoot: s.Next, index: newIndex(links), opts: opts}
+	if err := f.read(s, sent); err != nil {
+		return nil, err
 	}
-	head, err := readStream(sent, o.note)
-	if err != nil {
-		return nil, fmt.Errorf("reading the changes that ZFS sent: %w", err)
-	}
-	if head.fromGUID != s.BaseGUID || head.toGUID != s.NextGUID {
-		return nil, fmt.Errorf("the stream leads from snapshot %d to %d, wanted are %d and %d", head.fromGUID, head.toGUID, s.BaseGUID, s.NextGUID)
-	}
-	o.sort()
 	if err := f.trees(ctx); err != nil {
 		return nil, fmt.Errorf("finding names: %w", err)
 	}
@@ -52,13 +43,30 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 	}
 	readers := make([]diff.Reader, f.workers())
 	for i := range readers {
-		readers[i] = diff.Reader{Base: f.base, Next: f.next, Content: (&contents{feed: f, buf: diff.Buffers{Pace: opts.Pace}}).compare}
+		readers[i] = diff.Reader{Base: f.base, Next: f.next, Content: (&contents{feed: f, buf: &diff.Buffers{Pace: opts.Pace}}).compare}
 	}
 	set, err := diff.CompareWith(ctx, readers, list, opts)
 	if err != nil {
 		return nil, fmt.Errorf("comparing two ZFS snapshots: %w", err)
 	}
 	return set, nil
+}
+
+// read takes in a stream.
+func (f *feed) read(s Snapshots, sent io.Reader) error {
+	f.settled = s.Settled.Unix()
+	if f.index.signed != nil {
+		f.known = f.asKnown
+	}
+	head, err := readStream(sent, f.note)
+	if err != nil {
+		return fmt.Errorf("reading the changes that ZFS sent: %w", err)
+	}
+	if head.fromGUID != s.BaseGUID || head.toGUID != s.NextGUID {
+		return fmt.Errorf("the stream leads from snapshot %d to %d, wanted are %d and %d", head.fromGUID, head.toGUID, s.BaseGUID, s.NextGUID)
+	}
+	f.sort()
+	return nil
 }
 
 // workers is how many look at objects at once: cold, they wait for the disk most of the time.
@@ -77,20 +85,24 @@ type feed struct {
 	index              *index
 	opts               diff.Options
 	settled            int64
+	// hidden are names that base and next have not, because other datasets have their places. See DiffAll.
+	hidden [2]map[diff.Ref]bool
+	// more are directories that are to be read though nothing was written to them.
+	more []uint64
 }
 
 // trees makes both trees. Directories that were written to are read; one that was not holds what it held (each change of a ZAP, as
 // directories are, writes its first block).
 func (f *feed) trees(ctx context.Context) error {
-	base, err := newTree(f.baseRoot, f.baseGeneration)
+	base, err := f.tree(0, f.baseRoot, f.baseGeneration)
 	if err != nil {
 		return err
 	}
-	next, err := newTree(f.nextRoot, f.nextGeneration)
+	next, err := f.tree(1, f.nextRoot, f.nextGeneration)
 	if err != nil {
 		return err
 	}
-	var dirs []uint64
+	dirs := slices.Clone(f.more)
 	for _, c := range f.all {
 		if c.dir && f.wrote(c.num) {
 			dirs = append(dirs, c.num)
@@ -98,6 +110,19 @@ func (f *feed) trees(ctx context.Context) error {
 	}
 	f.base, f.next, err = diff.Linked(ctx, base, next, f.index, dirs, f.opts.Exclude)
 	return err
+}
+
+// tree makes one of the trees. A dataset that one of the snapshots has not shows nothing there.
+func (f *feed) tree(side int, root *beneath.Root, known func(*unix.Stat_t) (uint64, error)) (diff.Tree, error) {
+	if root == nil {
+		top, err := topNumber([]*beneath.Root{f.nextRoot, f.baseRoot}[side])
+		return nothing{top}, err
+	}
+	t, err := newTree(root, known)
+	if err != nil || len(f.hidden[side]) == 0 {
+		return t, err
+	}
+	return hiding{t, f.hidden[side]}, nil
 }
 
 // baseGeneration takes a generation from the link index, 0 if it is not there.

@@ -123,11 +123,7 @@ func (r *Root) Close() error {
 		r.drop(h)
 	}
 	r.top.Release()
-	var err error
-	for _, g := range r.grafts {
-		err = errors.Join(err, g.Close())
-	}
-	return err
+	return nil
 }
 
 // split cuts path into the directory that holds it and its last element. The top directory is held by itself, as ".".

@@ -3,7 +3,7 @@ package beneath
 import "strings"
 
 // Graft makes the tree show other Roots at these paths, as if they were mounted there: what the tree itself has at such a path is hidden.
-// It is for trees that are only read, is called once, before the tree is used, and the Root closes the others when it is closed.
+// It is for trees that are only read, and is called once, before the tree is used. The others are to be closed after the Root.
 // (Detached mounts, which nobody else can see, cannot be mounted into each other by kernels before Linux 6.15.)
 func (r *Root) Graft(roots map[string]*Root) {
 	const fewest = 4

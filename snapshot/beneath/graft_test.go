@@ -30,7 +30,8 @@ func TestGraft(t *testing.T) {
 		return r
 	}
 	top := open("top")
-	top.Graft(map[string]*Root{"a/b": open("one"), "a/b/deep/er": open("two")})
+	others := map[string]*Root{"a/b": open("one"), "a/b/deep/er": open("two")}
+	top.Graft(others)
 	for path, want := range map[string]string{"a/bc": "1", "a/b/x": "2", "a/b/deep/er/y/z": "4", "a/b/hidden": "", "a/b/deep/er/hidden": ""} {
 		got := ""
 		fd, err := top.Open(path, unix.O_RDONLY, 0)
@@ -60,8 +61,10 @@ func TestGraft(t *testing.T) {
 	if slices.Sort(names); !slices.Equal(names, []string{"deep", "x"}) {
 		t.Errorf("names are %v", names)
 	}
-	if err := top.Close(); err != nil {
-		t.Error(err)
+	for _, r := range []*Root{top, others["a/b"], others["a/b/deep/er"]} {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

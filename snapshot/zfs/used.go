@@ -3,12 +3,17 @@ package zfs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
-// Used is how many bytes would be free without each snapshot of the dataset, by full name.
-func Used(ctx context.Context, d Dataset) (map[string]int64, error) {
-	lines, err := run(ctx, "list", "-H", "-p", "-t", "snapshot", "-d", "1", "-o", "name,used", d.Name)
+// Used is how many bytes would be free without each snapshot of the dataset, and with deep of those below it, by full name.
+func Used(ctx context.Context, d Dataset, deep bool) (map[string]int64, error) {
+	depth := []string{"-d", "1"}
+	if deep {
+		depth = []string{"-r"}
+	}
+	lines, err := run(ctx, slices.Concat([]string{"list", "-H", "-p", "-t", "snapshot", "-o", "name,used"}, depth, []string{d.Name})...)
 	if err != nil {
 		return nil, fmt.Errorf("sizes of the snapshots of %s: %w", d.Name, err)
 	}

@@ -171,9 +171,9 @@ func At(ctx context.Context, path string) (Dataset, error) {
 	return Dataset{}, fmt.Errorf("%s %w", path, ErrNotTop)
 }
 
-// Children are the datasets that are mounted below the dataset's mount point, as paths relative to it. A snapshot has empty
+// Mounted are the datasets that are mounted below the dataset's mount point, as paths relative to it. A snapshot has empty
 // directories in their place.
-func (d Dataset) Children() ([]string, error) {
+func (d Dataset) Mounted() ([]string, error) {
 	mounts, err := zfsMounts()
 	if err != nil || d.Dir == "" {
 		return nil, err

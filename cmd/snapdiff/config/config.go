@@ -74,7 +74,7 @@ type Job struct {
 	VerifyWrites bool
 	// Exclude are patterns of what stays out of the mirror (diff.ParseExclude).
 	Exclude []string
-	// Recursive: the nested subvolumes of the source are taken too.
+	// Recursive: the nested subvolumes or child datasets of the source are taken too.
 	Recursive bool
 	// Hooks are programs that a run calls.
 	Hooks Hooks

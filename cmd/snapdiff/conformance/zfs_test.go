@@ -1,7 +1,9 @@
 package conformance
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,6 +44,19 @@ func (b *bench) zfs(args ...string) string {
 		args[i] = strings.ReplaceAll(args[i], "SOURCE", b.origin.source)
 	}
 	return strings.TrimSpace(ZFS(b, args...))
+}
+
+// tryZFS is zfs for what cannot always be done.
+func (b *bench) tryZFS(args ...string) (string, error) {
+	b.Helper()
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "SOURCE", b.origin.source)
+	}
+	out, err := exec.Command("zfs", args...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("zfs %q: %w: %s", args, err, out)
+	}
+	return string(out), err
 }
 
 // snapshots are the names of all snapshots of the source behind the '@', with the number of holds on each.

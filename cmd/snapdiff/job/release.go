@@ -76,6 +76,9 @@ func Release(ctx context.Context, j config.Job, dry bool) (released []source.Kep
 		return nil, err
 	case err == nil: // otherwise it is away or damaged: then nobody works on it
 		defer func() { err = errors.Join(err, store.Close()) }()
+		if err := former(src, store); err != nil {
+			return nil, err
+		}
 	}
 	if released, err = src.Kept(ctx); err != nil || dry {
 		return released, err

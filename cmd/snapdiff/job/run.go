@@ -298,16 +298,23 @@ func (r *runner) newState(ctx context.Context) (mark snapshot.Mark, err error) {
 	return mark, err
 }
 
+// former tells a source that can have children what the mirror equals, or will when the run that was cut off is finished.
+func former(src source.Source, store *apply.Store) error {
+	p, ok := src.(source.Parent)
+	if !ok {
+		return nil
+	}
+	last, cut, err := store.Last()
+	if run := cmp.Or(cut, last); err == nil && run != nil {
+		p.Former(run.Mark)
+	}
+	return err
+}
+
 // expectBase tells the source what the new snapshot will be compared with, unless it is not going to be.
 func (r *runner) expectBase() error {
-	if p, ok := r.src.(source.Parent); ok {
-		last, cut, err := r.store.Last()
-		if err != nil {
-			return err
-		}
-		if former := cmp.Or(cut, last); former != nil {
-			p.Former(former.Mark)
-		}
+	if err := former(r.src, r.store); err != nil {
+		return err
 	}
 	e, ok := r.src.(source.Expecter)
 	if !ok || r.why != "" {
@@ -391,7 +398,7 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 		if err == nil && key.IsPlaceholder() {
 			mu.Lock()
 			defer mu.Unlock()
-			r.skip(path)
+			r.skip(path, "")
 		}
 		return key, err
 	}}, opts)
@@ -403,7 +410,7 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	r.say("changed: %d names went, %d came, %d inodes are new or differ", c.Unlinked.Len(), c.Linked.Len(), c.Inodes.Len())
 	r.skipped = nil
 	for _, path := range c.Skipped {
-		r.skip(path)
+		r.skip(path, "")
 	}
 	if err := r.nested(); err != nil {
 		return nil, err
@@ -422,17 +429,17 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 }
 
 // skip notes a nested subvolume or dataset.
-func (r *runner) skip(path string) {
+func (r *runner) skip(path, why string) {
 	what := "nested subvolume"
 	if r.src.Kind() == "zfs" {
 		what = "child dataset"
 	}
 	r.skipped = append(r.skipped, output.NewPath(path))
-	if r.job.Recursive {
+	if why == "" && r.job.Recursive {
 		r.say("%s %s is not followed", what, output.Name(path))
 		return
 	}
-	r.say("%s %s is not followed: give it a job of its own, or set recursive = true", what, output.Name(path))
+	r.say("%s %s is not followed: %s", what, output.Name(path), cmp.Or(why, "give it a job of its own, or set recursive = true"))
 }
 
 // nested notes the nested filesystems that the snapshots do not show.
@@ -441,9 +448,9 @@ func (r *runner) nested() error {
 	if !ok {
 		return nil
 	}
-	paths, err := n.Nested()
-	for _, path := range paths {
-		r.skip(path)
+	nested, err := n.Nested()
+	for _, n := range nested {
+		r.skip(n.Path, n.Why)
 	}
 	return err
 }

@@ -122,7 +122,7 @@ func (s *btrfsSource) Foreign(_ context.Context, path string) (snapshot.Mark, er
 }
 
 func (s *btrfsSource) Open(_ context.Context, mark snapshot.Mark) (*Snapshot, error) {
-	return openParts(mark, func(mark snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error) {
+	return openWhole(mark, func(mark snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error) {
 		path, err := btrfs.Find(mark, s.job.Snapshots)
 		if err != nil {
 			return nil, mark, nil, err

@@ -25,9 +25,28 @@ type part struct {
 	root   *beneath.Root
 }
 
-// openParts opens a snapshot and those of the source's children that belong to it, as one tree. open opens one of them; what it gives to release
-// is called after all were closed, and may be nil.
-func openParts(mark snapshot.Mark, open func(snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error)) (*Snapshot, error) {
+// opener opens the snapshot of one filesystem. It gives the mark with the present path, and what is to be called after the Root was closed; that
+// may be nil.
+type opener func(snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error)
+
+// openWhole opens a snapshot and those of the source's children that belong to it, as one tree.
+func openWhole(mark snapshot.Mark, open opener) (*Snapshot, error) {
+	snap, err := openParts(mark, open)
+	if err != nil {
+		return nil, err
+	}
+	children := map[string]*beneath.Root{}
+	for _, p := range snap.parts[1:] {
+		children[p.dir] = p.root
+	}
+	if len(children) > 0 {
+		snap.Root.Graft(children)
+	}
+	return snap, nil
+}
+
+// openParts opens a snapshot and those of the source's children, each by itself: Root shows the source alone.
+func openParts(mark snapshot.Mark, open opener) (*Snapshot, error) {
 	snap := &Snapshot{Mark: mark}
 	var releases []func() error
 	snap.release = func() error {
@@ -37,45 +56,33 @@ func openParts(mark snapshot.Mark, open func(snapshot.Mark) (*beneath.Root, snap
 		}
 		return errors.Join(errs...)
 	}
-	grafts := map[string]*beneath.Root{}
-	one := func(number uint64, dir string, mark snapshot.Mark) (snapshot.Mark, error) {
-		root, mark, release, err := open(mark)
+	all := append([]snapshot.Child{{Mark: mark}}, mark.Children...)
+	for i, c := range all {
+		root, own, release, err := open(c.Mark)
+		if err != nil && i == 0 {
+			return nil, err
+		}
 		if err != nil {
-			return mark, err
+			return nil, errors.Join(err, snap.Close())
 		}
 		if release != nil {
 			releases = append(releases, release)
 		}
-		if number == 0 {
-			snap.Root = root
-		} else {
-			grafts[dir] = root
+		snap.parts = append(snap.parts, part{c.Number, string(c.Dir), own, root})
+		if i == 0 {
+			snap.Root, snap.Mark = root, own
 		}
-		snap.parts = append(snap.parts, part{number, dir, mark, root})
-		return mark, nil
 	}
-	top, err := one(0, "", mark)
-	snap.Mark = top
-	for i := 0; i < len(mark.Children) && err == nil; i++ {
-		c := mark.Children[i]
-		_, err = one(c.Number, string(c.Dir), c.Mark)
-	}
-	if err == nil {
-		if len(grafts) > 0 {
-			snap.Root.Graft(grafts)
-		}
-		return snap, nil
-	}
-	for _, p := range snap.parts {
-		err = errors.Join(err, p.root.Close())
-	}
-	return nil, errors.Join(err, snap.release())
+	return snap, nil
 }
 
 // at finds the part of a snapshot that shows a path, and the path in that one.
-func (s *Snapshot) at(path string) (p part, rest string) {
-	p, rest = s.parts[0], path
-	for _, c := range s.parts[1:] {
+func (s *Snapshot) at(path string) (p part, rest string) { return partAt(s.parts, path) }
+
+// partAt finds which of the source, the first, and its children shows a path.
+func partAt(parts []part, path string) (p part, rest string) {
+	p, rest = parts[0], path
+	for _, c := range parts[1:] {
 		if len(c.dir) > len(p.dir) && (path == c.dir || strings.HasPrefix(path, c.dir+"/")) {
 			p, rest = c, strings.TrimPrefix(path[len(c.dir):], "/")
 		}
@@ -94,12 +101,14 @@ func keysOfParts(s *Snapshot, keys func(*beneath.Root) func(string, uint64) (dif
 	}
 	return func(path string, ino uint64) (key diff.Key, err error) {
 		p, rest := s.at(path)
+		_, ino = diff.SplitIno(ino)
 		if p.number != 0 && rest == "" { // the number may be that of what the child hides
 			if ino, err = top(p.root); err != nil {
 				return key, err
 			}
 		}
 		if key, err = own[p.number](rest, ino); err != nil {
+			key, _ = diff.Key{Ino: ino}.OfChild(p.number) // the number is known all the same
 			return key, err
 		}
 		return key.OfChild(p.number)

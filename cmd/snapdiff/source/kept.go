@@ -55,11 +55,11 @@ func (s *btrfsSource) Kept(context.Context) (all []Kept, err error) {
 }
 
 func (s *zfsSource) Kept(ctx context.Context) (all []Kept, err error) {
-	snaps, err := zfs.List(ctx, s.dataset)
+	snaps, err := s.snapshots(ctx)
 	if err != nil {
 		return nil, err
 	}
-	used, err := zfs.Used(ctx, s.dataset)
+	used, err := zfs.Used(ctx, s.dataset, s.deep)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func namedLVM(ctx context.Context, j config.Job) (Source, error) {
 
 func openLVM(ctx context.Context, j config.Job) (Source, error) {
 	if j.Recursive {
-		return nil, hint.With(fmt.Errorf("source %s: recursive = true is for btrfs subvolumes, a logical volume has no children", j.Source),
+		return nil, hint.With(fmt.Errorf("source %s: recursive = true is for btrfs subvolumes and ZFS datasets, a logical volume has no children", j.Source),
 			"take recursive out of [jobs.%s], and give each volume a job of its own", j.Name)
 	}
 	src, err := lvm.OpenSource(ctx, j.Source)

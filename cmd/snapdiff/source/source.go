@@ -94,8 +94,16 @@ type Lingerer interface {
 
 // Nester is a Source below which other filesystems of its kind may be mounted, for which its snapshots have empty directories.
 type Nester interface {
-	// Nested are their paths, relative to the top of the source.
-	Nested() ([]string, error)
+	// Nested are those that the last snapshot taken has not.
+	Nested() ([]Unfollowed, error)
+}
+
+// Unfollowed is a filesystem of the source's kind that is not in its snapshots.
+type Unfollowed struct {
+	// Path is relative to the top of the source; the end of its name where it has none there.
+	Path string
+	// Why says why it is not; "" where none is.
+	Why string
 }
 
 // Snapshot is a snapshot that is open for reading.
@@ -116,6 +124,11 @@ func (s *Snapshot) Close() error {
 	}
 	s.closed = true
 	err := s.Root.Close()
+	for _, p := range s.parts {
+		if p.root != s.Root {
+			err = errors.Join(err, p.root.Close())
+		}
+	}
 	if s.release != nil {
 		err = errors.Join(err, s.release())
 	}

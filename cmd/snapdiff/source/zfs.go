@@ -1,11 +1,11 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"snapdiff/diff"
 	"snapdiff/diff/zfsfeed"
 	"snapdiff/snapshot"
+	"snapdiff/snapshot/beneath"
 	"snapdiff/snapshot/zfs"
 )
 
@@ -25,38 +26,31 @@ type zfsSource struct {
 	// all are the dataset's snapshots as they were when last asked for, nil: not yet. Each call of the zfs program takes tens of
 	// milliseconds, most of a run in which little changed.
 	all []zfs.Held
+	// deep: the snapshots of the datasets below count too.
+	deep   bool
+	former snapshot.Mark // see Parent
+	not    []Unfollowed  // what Take did not take
 }
 
 // namedZFS opens a dataset by its name. Where there is no ZFS at all nothing is one.
 func namedZFS(ctx context.Context, j config.Job) (Source, error) {
 	d, err := zfs.Lookup(ctx, j.Source)
-	if err == nil && j.Recursive {
-		return nil, errZFSRecursive(j)
-	}
 	if errors.Is(err, zfs.ErrNoDataset) || errors.Is(err, zfs.ErrNoModule) && !zfs.Installed() {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, zfsHint(err, j.Source)
 	}
-	return &zfsSource{job: j, dataset: d}, nil
+	return &zfsSource{job: j, dataset: d, deep: j.Recursive}, nil
 }
 
 // openZFS opens a dataset by its mount point.
 func openZFS(ctx context.Context, j config.Job) (Source, error) {
 	d, err := zfs.At(ctx, j.Source)
-	if err == nil && j.Recursive {
-		return nil, errZFSRecursive(j)
-	}
 	if err != nil {
 		return nil, zfsHint(fmt.Errorf("source: %w", err), j.Source)
 	}
-	return &zfsSource{job: j, dataset: d}, nil
-}
-
-func errZFSRecursive(j config.Job) error {
-	return hint.With(fmt.Errorf("source %s: recursive = true is for btrfs subvolumes, not for datasets yet", j.Source),
-		"take recursive out of [jobs.%s], and give each dataset a job of its own (see the recipe for many datasets)", j.Name)
+	return &zfsSource{job: j, dataset: d, deep: j.Recursive}, nil
 }
 
 // zfsHint says what to do about the usual troubles.
@@ -110,13 +104,22 @@ func (s *zfsSource) Take(ctx context.Context) (snapshot.Mark, error) {
 		return snapshot.Mark{}, zfsHint(err, s.dataset.Name)
 	}
 	name := s.prefix() + time.Now().UTC().Format("20060102T150405.000000000Z")
+	if s.job.Recursive {
+		mark, err := s.takeAll(ctx, name)
+		return mark, zfsHint(err, s.dataset.Name)
+	}
 	mark, all, err := zfs.Take(ctx, s.dataset, name, s.tag())
-	s.all = all
+	if s.all = all; s.deep { // that was of the dataset alone
+		s.all = nil
+	}
 	return mark, zfsHint(err, s.dataset.Name)
 }
 
 // Foreign holds a snapshot of the dataset that somebody else made. It may be named with or without the dataset.
 func (s *zfsSource) Foreign(ctx context.Context, name string) (snapshot.Mark, error) {
+	if s.job.Recursive {
+		return snapshot.Mark{}, errForeignRecursive(name)
+	}
 	short := strings.TrimPrefix(name, s.dataset.Name)
 	short = strings.TrimPrefix(short, "@")
 	if strings.ContainsAny(short, "@/") {
@@ -134,10 +137,14 @@ func (s *zfsSource) Foreign(ctx context.Context, name string) (snapshot.Mark, er
 	return mark, zfsHint(zfs.Hold(ctx, mark.Path, s.tag()), s.dataset.Name)
 }
 
-// snapshots are all that the dataset has, asked for once.
+// snapshots are all that the dataset has, and those below it where that matters, asked for once.
 func (s *zfsSource) snapshots(ctx context.Context) ([]zfs.Held, error) {
 	if s.all == nil {
-		all, err := zfs.List(ctx, s.dataset)
+		list := zfs.List
+		if s.deep {
+			list = zfs.ListAll
+		}
+		all, err := list(ctx, s.dataset)
 		if err != nil {
 			return nil, err
 		}
@@ -170,32 +177,40 @@ func (s *zfsSource) Open(ctx context.Context, mark snapshot.Mark) (*Snapshot, er
 }
 
 func (s *zfsSource) open(ctx context.Context, mark snapshot.Mark) (*Snapshot, error) {
-	name, err := s.find(ctx, mark)
-	if err == nil {
-		err = s.dataset.CheckKey()
-	}
-	if err != nil {
+	if err := s.dataset.CheckKey(); err != nil {
 		return nil, zfsHint(err, s.dataset.Name)
 	}
-	root, release, err := zfs.Mount(name)
-	if err != nil {
-		return nil, zfsHint(err, s.dataset.Name)
+	s.withChildrenOf(mark)
+	return openWhole(mark, s.opener(ctx))
+}
+
+func (s *zfsSource) opener(ctx context.Context) opener {
+	return func(mark snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error) {
+		name, err := s.find(ctx, mark)
+		if err != nil {
+			return nil, mark, nil, zfsHint(err, s.dataset.Name)
+		}
+		mark.Path = name
+		root, release, err := zfs.Mount(name)
+		return root, mark, release, zfsHint(err, name)
 	}
-	mark.Path = name
-	return &Snapshot{Mark: mark, Root: root, release: release}, nil
 }
 
 func (s *zfsSource) Drop(ctx context.Context, mark snapshot.Mark) error {
 	s.all = nil
-	name, err := s.find(ctx, mark)
-	if errors.Is(err, snapshot.ErrGone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+	s.withChildrenOf(mark)
 	defer func() { s.all = nil }()
-	return s.drop(ctx, name)
+	var errs []error
+	for _, m := range mark.All() {
+		name, err := s.find(ctx, m)
+		if err == nil {
+			err = s.drop(ctx, name)
+		}
+		if !errors.Is(err, snapshot.ErrGone) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // drop destroys a snapshot of ours, and gives another's back.
@@ -217,13 +232,20 @@ func (s *zfsSource) Clean(ctx context.Context, keep ...snapshot.Mark) error {
 }
 
 func (s *zfsSource) clean(ctx context.Context, keep []snapshot.Mark) error {
+	kept := map[string]bool{}
+	for _, m := range keep {
+		s.withChildrenOf(m)
+		for _, m := range m.All() {
+			kept[m.ID] = true
+		}
+	}
 	all, err := s.snapshots(ctx)
 	if err != nil {
 		return fmt.Errorf("find old snapshots: %w", err)
 	}
 	var errs []error
 	for _, h := range all {
-		if slices.ContainsFunc(keep, func(m snapshot.Mark) bool { return m.ID == h.ID }) {
+		if kept[h.ID] {
 			continue
 		}
 		if !strings.HasPrefix(h.Name, s.prefix()) {
@@ -245,6 +267,10 @@ func (s *zfsSource) clean(ctx context.Context, keep []snapshot.Mark) error {
 // Comparable: snapshots that one dataset has are of one line. (Where it was rolled back to an older one, or its snapshots went to a
 // clone that was promoted, the base is gone.)
 func (s *zfsSource) Comparable(base, next snapshot.Mark) string {
+	return cmp.Or(newer(base, next), sameChildren(base, next, newer))
+}
+
+func newer(base, next snapshot.Mark) string {
 	if base.Trans >= next.Trans {
 		return fmt.Sprintf("the new snapshot (transaction %d) is not newer than the base (transaction %d)", next.Trans, base.Trans)
 	}
@@ -252,23 +278,42 @@ func (s *zfsSource) Comparable(base, next snapshot.Mark) string {
 }
 
 func (s *zfsSource) Diff(ctx context.Context, base, next *Snapshot, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
-	from, err1 := strconv.ParseUint(base.Mark.ID, 10, 64)
-	to, err2 := strconv.ParseUint(next.Mark.ID, 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("GUID of a snapshot: %w", err)
+	if base.Mark.Recursive {
+		return s.diffAll(ctx, base, next, links, opts)
 	}
-	sent, err := zfs.Send(ctx, base.Mark.Path, next.Mark.Path)
+	changed, err := sent(ctx, base.Mark, next.Mark)
 	if err != nil {
 		return nil, err
 	}
-	defer sent.Close()
-	return zfsfeed.Diff(ctx, zfsfeed.Snapshots{
-		Base: base.Root, Next: next.Root, BaseGUID: from, NextGUID: to, Settled: settled(base.Mark),
-	}, sent, links, opts)
+	defer changed.Sent.Close()
+	changed.Base, changed.Next = base.Root, next.Root
+	return zfsfeed.Diff(ctx, changed.Snapshots, changed.Sent, links, opts)
+}
+
+// sent has the changes between two snapshots of one dataset sent.
+func sent(ctx context.Context, base, next snapshot.Mark) (c zfsfeed.Changes, err error) {
+	var err1, err2 error
+	c.BaseGUID, err1 = strconv.ParseUint(base.ID, 10, 64)
+	c.NextGUID, err2 = strconv.ParseUint(next.ID, 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return c, fmt.Errorf("GUID of a snapshot: %w", err)
+	}
+	c.Settled = settled(base)
+	c.Sent, err = zfs.Send(ctx, base.Path, next.Path)
+	return c, err
 }
 
 // Nested implements Nester.
-func (s *zfsSource) Nested() ([]string, error) { return s.dataset.Children() }
+func (s *zfsSource) Nested() (all []Unfollowed, err error) {
+	if s.job.Recursive {
+		return s.not, nil
+	}
+	paths, err := s.dataset.Mounted()
+	for _, path := range paths {
+		all = append(all, Unfollowed{Path: path})
+	}
+	return all, err
+}
 
 // settled is a time before anything that the snapshot may not have. Of our own we know when we asked for it. Another's creation time
 // is that of the transaction's end, which may come late.
@@ -280,7 +325,7 @@ func settled(mark snapshot.Mark) time.Time {
 }
 
 func (s *zfsSource) Keys(snap *Snapshot) func(string, uint64) (diff.Key, error) {
-	return zfsfeed.Keys(snap.Root)
+	return keysOfParts(snap, zfsfeed.Keys, func(*beneath.Root) (uint64, error) { return 0, nil }) // it finds that of a top by itself
 }
 
 // Check implements Checker.

@@ -1,0 +1,158 @@
+package conformance
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/job"
+)
+
+// datasets is a job of a dataset and those below it.
+func datasets(t *testing.T) *bench {
+	t.Helper()
+	NeedZFS(t)
+	return newBench(t, driver{name: "zfs", make: func(t testing.TB) origin {
+		o := zfsOrigin(t, "-o", "xattr=sa")
+		o.settings = "recursive = true"
+		return o
+	}}, Ext4)
+}
+
+// dataset makes one below the source, with two files of which one has two names: they have the same object numbers in each.
+func (b *bench) dataset(name, place string, seed int, options ...string) {
+	b.Helper()
+	if place != name {
+		options = append(options, "-o", "mountpoint="+filepath.Join(b.origin.dir, place))
+	}
+	b.zfs(slices.Concat([]string{"create"}, options, []string{"SOURCE/" + name})...)
+	Apply(b, b.origin.dir, twoFiles(place, seed)...)
+}
+
+// TestZFSRecursive: datasets below the source come, go, move, are mounted over directories with something in them and away again.
+func TestZFSRecursive(t *testing.T) {
+	b := datasets(t)
+	dir := b.origin.dir
+	said := func(what string, report *job.Report) {
+		t.Helper()
+		var all []string
+		for _, p := range report.Skipped {
+			all = append(all, p.Path)
+		}
+		slices.Sort(all)
+		if got := strings.Join(all, " "); got != what {
+			t.Errorf("not followed are %q, want %q", got, what)
+		}
+	}
+	native := func(what string) *job.Report {
+		t.Helper()
+		t.Log(what)
+		report := b.native()
+		if t.Failed() {
+			t.FailNow()
+		}
+		return report
+	}
+	Apply(t, dir, Create("top", 10, 1), Mkdir("d"), Mkdir("d/e"), Mkdir("h"), Mkdir("h/s"), Create("h/s/x", 10, 2), Create("h/y", 10, 2), Link("h/y", "y"))
+	b.dataset("one", "one", 10)
+	b.dataset("two", "d/two", 20)
+	b.dataset("one/inner", "one/inner", 30)
+	b.zfs("create", "-V", "8M", "-s", "SOURCE/vol")
+	b.zfs("create", "-o", "mountpoint=none", "SOURCE/none")
+	b.zfs("create", "-o", "canmount=off", "SOURCE/off")
+	said("none off vol", b.run())
+
+	Apply(t, dir, Append("top", 5, 1), Append("one/a", 5, 1), Chmod("d/two/c", 0o600), Rename("one/inner/c", "one/inner/d"), Remove("one/b"), Append("h/s/x", 5, 5))
+	b.dataset("three", "h", 40)
+	Apply(t, dir, Append("y", 5, 1))
+	said("none off vol", native("each of them changed, one came over a directory with something in it"))
+	b.dataset("one/inner/deep", "one/inner/deep", 50)
+	b.zfs("set", "mountpoint="+dir+"/d/e/zwei", "SOURCE/two")
+	b.zfs("rename", "SOURCE/one", "SOURCE/uno")
+	Apply(t, dir, Append("d/e/zwei/b", 9, 4), Append("y", 50, 1), Rename("d", "f"))
+	b.zfs("set", "canmount=off", "SOURCE/three")
+	said("none off three vol", native("one came below another, one moved and the directory above it, one was renamed with what is below it, what one hid came back"))
+	b.zfs("set", "canmount=on", "SOURCE/three")
+	b.zfs("mount", "SOURCE/three")
+	b.zfs("snapshot", "SOURCE/three@mine")
+	if Soak() {
+		Apply(t, dir, Link("h/a", "h/z"))
+		native("and went again")
+		b.job.Exclude = []string{"/h"}
+		b.full("exclude was changed")
+		Apply(t, dir, Append("h/a", 1, 1), Append("top", 1, 1))
+		native("what is excluded changed")
+		b.job.Exclude = nil
+		b.full("exclude was changed")
+	}
+
+	for line := range strings.Lines(b.zfs("list", "-H", "-r", "-t", "snapshot", "-o", "name", "SOURCE/two")) {
+		b.zfs("release", b.tag(strings.TrimSpace(line)), strings.TrimSpace(line))
+	}
+	b.zfs("destroy", "-r", "SOURCE/two")
+	b.full("gone")
+	b.job.Recursive = false
+	b.full("recursive was switched off")
+	for line := range strings.Lines(b.zfs("list", "-H", "-r", "-t", "snapshot", "-o", "name", "SOURCE")) {
+		if strings.Contains(line, "/three@mine") || strings.HasPrefix(line, b.origin.source+"@") {
+			continue
+		}
+		t.Errorf("the snapshot %s stays", strings.TrimSpace(line))
+	}
+	b.judgePast()
+}
+
+// tag is the only hold on a snapshot.
+func (b *bench) tag(name string) string {
+	b.Helper()
+	return strings.Fields(b.zfs("holds", "-H", name))[1]
+}
+
+// TestZFSRecursiveRandom does random changes in datasets that come and move, and kills some runs.
+func TestZFSRecursiveRandom(t *testing.T) {
+	rounds, count := 1, 50
+	if Soak() {
+		rounds, count = 100, 500
+	}
+	r := rand.New(rand.NewPCG(Seed(t), 9))
+	b := datasets(t)
+	made := 0
+	b.run()
+	for range rounds {
+		for i := range count {
+			if c := RandomChange(r); c.Apply(b.origin.dir) == nil {
+				t.Log(c)
+			}
+			if i%40 != 0 {
+				continue
+			}
+			place := RandomPath(r)
+			if made == 0 || r.IntN(2) == 0 {
+				made++
+				t.Logf("dataset %d at %s", made, place)
+				if _, err := b.tryZFS("create", "-o", fmt.Sprintf("mountpoint=%s/%s", b.origin.dir, place), fmt.Sprintf("SOURCE/%d", made)); err != nil {
+					t.Log(err)
+				}
+				continue
+			}
+			n := 1 + r.IntN(made)
+			t.Logf("dataset %d to %s", n, place)
+			if _, err := b.tryZFS("set", fmt.Sprintf("mountpoint=%s/%s", b.origin.dir, place), fmt.Sprintf("SOURCE/%d", n)); err != nil {
+				t.Log(err)
+			}
+		}
+		for range r.IntN(3) {
+			b.runKilled(time.Duration(r.Int64N(int64(time.Second))))
+		}
+		reports := b.runAll()
+		if last := reports[len(reports)-1]; last.How != "native" {
+			t.Errorf("the run compared %s: %s", last.How, last.Reason)
+		}
+	}
+	b.judgePast()
+}

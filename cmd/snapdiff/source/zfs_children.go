@@ -1,0 +1,135 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+	"snapdiff/diff/zfsfeed"
+	"snapdiff/snapshot"
+	"snapdiff/snapshot/zfs"
+)
+
+// Former implements Parent.
+func (s *zfsSource) Former(mark snapshot.Mark) {
+	s.former = mark
+	s.withChildrenOf(mark)
+}
+
+// withChildrenOf makes sure that the snapshots of the datasets below are looked for where a snapshot has such.
+func (s *zfsSource) withChildrenOf(mark snapshot.Mark) {
+	if mark.Recursive && !s.deep {
+		s.deep, s.all = true, nil
+	}
+}
+
+// takeAll takes snapshots of the source and of the datasets that are mounted below its mount point, but for what is excluded.
+func (s *zfsSource) takeAll(ctx context.Context, name string) (snapshot.Mark, error) {
+	children, err := s.children(ctx)
+	if err != nil {
+		return snapshot.Mark{}, err
+	}
+	s.all = nil
+	mark, err := zfs.TakeAll(ctx, s.dataset, children, name, s.tag())
+	if err != nil {
+		return mark, err
+	}
+	if err = mark.Number(s.former); err == nil {
+		err = s.withoutHomeless(ctx, &mark)
+	}
+	if err != nil {
+		return mark, errors.Join(err, s.Drop(context.WithoutCancel(ctx), mark))
+	}
+	return mark, nil
+}
+
+// children are the datasets to be taken with the source. One that the mirror has and that cannot be read now must not go from it.
+func (s *zfsSource) children(ctx context.Context) (list []zfs.Child, err error) {
+	all, err := s.dataset.Children(ctx)
+	if err != nil {
+		return nil, err
+	}
+	exclude, err := diff.ParseExclude(append(s.Exclude(), s.job.Exclude...))
+	if err != nil {
+		return nil, err
+	}
+	s.not = nil
+	for _, c := range all {
+		known := slices.ContainsFunc(s.former.Children, func(f snapshot.Child) bool { return f.Mark.Source == c.GUID })
+		switch {
+		case c.Place != "" && exclude.Match(c.Place), diff.TooDeep(c.Place):
+			continue
+		case c.Place != "" && c.Locked && known:
+			return nil, zfsHint(c.CheckKey(), c.Name)
+		case c.Place != "" && c.Locked:
+			c.Why = "its key is not loaded"
+		}
+		if c.Why == "" {
+			list = append(list, c)
+			continue
+		}
+		path := c.Place
+		if path == "" {
+			path = strings.TrimPrefix(c.Name, s.dataset.Name+"/")
+		}
+		s.not = append(s.not, Unfollowed{path, c.Why})
+	}
+	return list, nil
+}
+
+// withoutHomeless gives up the snapshots of children whose place is no directory in the snapshots around them: nobody sees them there.
+func (s *zfsSource) withoutHomeless(ctx context.Context, mark *snapshot.Mark) error {
+	slices.SortFunc(mark.Children, func(a, b snapshot.Child) int { return strings.Compare(string(a.Dir), string(b.Dir)) })
+	snap, err := openParts(*mark, s.opener(ctx))
+	if err != nil {
+		return err
+	}
+	var stay []snapshot.Child
+	var gone []snapshot.Mark
+	shown := snap.parts[:1:1]
+	for i, p := range snap.parts[1:] {
+		around, rest := partAt(shown, p.dir)
+		st, err := around.root.Lstat(rest)
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			shown, stay = append(shown, p), append(stay, mark.Children[i])
+			continue
+		}
+		s.not = append(s.not, Unfollowed{p.dir, "there is no directory for it"})
+		gone = append(gone, p.mark)
+	}
+	mark.Children = stay
+	errs := []error{snap.Close()}
+	for _, m := range gone {
+		errs = append(errs, s.Drop(ctx, m))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *zfsSource) diffAll(ctx context.Context, base, next *Snapshot, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+	return zfsfeed.DiffAll(ctx, wholeOf(base), wholeOf(next), func(number uint64) (zfsfeed.Changes, error) {
+		c, err := sent(ctx, base.markOf(number), next.markOf(number))
+		if err != nil {
+			err = fmt.Errorf("dataset of %s: %w", next.markOf(number).Path, err)
+		}
+		return c, err
+	}, links, opts)
+}
+
+// markOf is that of the source or of a child, with its present path.
+func (s *Snapshot) markOf(number uint64) snapshot.Mark {
+	i := slices.IndexFunc(s.parts, func(p part) bool { return p.number == number })
+	return s.parts[i].mark
+}
+
+func wholeOf(s *Snapshot) zfsfeed.Whole {
+	w := zfsfeed.Whole{Root: s.Root}
+	for _, p := range s.parts {
+		w.All = append(w.All, zfsfeed.Part{Number: p.number, Dir: p.dir, Root: p.root})
+	}
+	return w
+}
