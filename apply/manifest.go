@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/cespare/xxhash/v2"
@@ -46,7 +47,9 @@ type manifestWriter struct {
 	lines  int64
 	buf    []byte
 	placed map[int64]bool
-	paths  dirPaths
+	// mentioned: see Store.mentioned.
+	mentioned string
+	paths     dirPaths
 	// recorded: the run is not done yet.
 	recorded bool
 }
@@ -105,6 +108,18 @@ func (m *manifestWriter) line(format string, args ...any) {
 	m.end()
 }
 
+// number writes a space and a number. There are many of them, and Fprintf takes its time.
+func (m *manifestWriter) number(n int64) {
+	b := append(m.w.AvailableBuffer(), ' ')
+	m.w.Write(strconv.AppendInt(b, n, 10))
+}
+
+// unsigned is number for all 64 bits.
+func (m *manifestWriter) unsigned(n uint64) {
+	b := append(m.w.AvailableBuffer(), ' ')
+	m.w.Write(strconv.AppendUint(b, n, 10))
+}
+
 // objectSums writes the checksum of each object that is known
 //
 //   - NODE SUM
@@ -134,9 +149,36 @@ func (m *manifestWriter) head() error {
 	return nil
 }
 
-// mentioned are the nodes that a run's rows speak of.
-const mentioned = `WITH m(id) AS (SELECT dir FROM entries WHERE run = ?1 UNION SELECT node FROM entries WHERE run = ?1 AND node IS NOT NULL
-	UNION SELECT node FROM versions WHERE run = ?1) `
+// mentioned gives the nodes that a run's rows speak of, as a JSON array in ascending order: to work it out takes as long as to look at
+// all of them.
+func (s *Store) mentioned(run int64) (string, error) {
+	var ids []int64
+	add := func(row *sqlite.Stmt) error {
+		for i := range row.ColumnCount() {
+			if id := row.ColumnInt64(i); id != 0 {
+				ids = append(ids, id)
+			}
+		}
+		return nil
+	}
+	for _, rows := range []string{`SELECT dir, node FROM entries WHERE run = ?`, `SELECT node FROM versions WHERE run = ?`} {
+		if err := s.query(rows, add, run); err != nil {
+			return "", err
+		}
+	}
+	slices.Sort(ids)
+	list := []byte{'['}
+	for i, id := range slices.Compact(ids) {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = strconv.AppendInt(list, id, 10)
+	}
+	return string(append(list, ']')), nil
+}
+
+// eachMentioned begins a query about the nodes that mentioned gave, in their order: CROSS JOIN keeps it.
+const eachMentioned = ` FROM json_each(?1) m CROSS JOIN nodes n ON n.id = m.value `
 
 // nodePlace is a row of nodes.
 type nodePlace struct {
@@ -158,8 +200,12 @@ func readNodePlace(row *sqlite.Stmt) nodePlace {
 //
 // and the same for all directories above.
 func (m *manifestWriter) places() error {
+	var err error
+	if m.mentioned, err = m.s.mentioned(m.run); err != nil {
+		return err
+	}
 	var above []int64
-	err := m.s.query(mentioned+`SELECT n.id, n.born, n.parent, n.type, n.alive, n.name FROM m JOIN nodes n ON n.id = m.id WHERE n.type = 16384 OR NOT n.alive`, func(row *sqlite.Stmt) error {
+	err = m.s.query(`SELECT n.id, n.born, n.parent, n.type, n.alive, n.name`+eachMentioned+`WHERE n.type = 16384 OR NOT n.alive`, func(row *sqlite.Stmt) error {
 		p := readNodePlace(row)
 		m.placed[p.id] = true
 		if p.alive && p.id != rootNode {
@@ -167,18 +213,17 @@ func (m *manifestWriter) places() error {
 		}
 		m.place(p)
 		return nil
-	}, m.run)
+	}, m.mentioned)
 	if err != nil {
 		return err
 	}
 	last := int64(0)
-	err = m.s.query(mentioned+`SELECT n.id, n.born, x.dir, n.type, n.alive, x.name FROM m JOIN nodes n ON n.id = m.id JOIN names x ON x.node = n.id
-		WHERE n.type <> 16384 AND n.alive ORDER BY n.id`, func(row *sqlite.Stmt) error {
+	err = m.s.query(`SELECT n.id, n.born, x.dir, n.type, n.alive, x.name`+eachMentioned+`CROSS JOIN names x ON x.node = n.id WHERE n.type <> 16384 AND n.alive`, func(row *sqlite.Stmt) error {
 		p := readNodePlace(row)
 		above = append(above, p.parent)
 		m.fileName(p, &last)
 		return nil
-	}, m.run)
+	}, m.mentioned)
 	if last != 0 {
 		m.end()
 	}
@@ -210,9 +255,14 @@ func (m *manifestWriter) fileName(p nodePlace, last *int64) {
 			m.end()
 		}
 		*last = p.id
-		fmt.Fprintf(m.w, "@ %d %c %d", p.id, typeLetter(p.kind), p.born)
+		m.w.WriteByte('@')
+		m.number(p.id)
+		m.w.WriteByte(' ')
+		m.w.WriteByte(typeLetter(p.kind))
+		m.number(p.born)
 	}
-	fmt.Fprintf(m.w, " %d ", p.parent)
+	m.number(p.parent)
+	m.w.WriteByte(' ')
 	m.text(p.name)
 }
 
@@ -294,10 +344,12 @@ func (m *manifestWriter) entries() error {
 		if node != 0 {
 			sign = '-'
 		}
-		fmt.Fprintf(m.w, "%c %d ", sign, dir)
+		m.w.WriteByte(sign)
+		m.number(dir)
+		m.w.WriteByte(' ')
 		m.text(columnBytes(row, 1))
 		if node != 0 {
-			fmt.Fprintf(m.w, " %d", node)
+			m.number(node)
 		}
 		m.end()
 		return nil
@@ -318,8 +370,17 @@ func (m *manifestWriter) title(dir int64) {
 //	= NODE MODE UID GID RDEV SIZE MTIME NLINK CONTENT XATTRS
 func (m *manifestWriter) versions() error {
 	return m.s.query(`SELECT node, mode, uid, gid, rdev, size, mtime_s, mtime_n, nlink, content, xattrs FROM versions WHERE run = ? ORDER BY node`, func(row *sqlite.Stmt) error {
-		fmt.Fprintf(m.w, "= %d %06o %d %d %d %d %d.%09d %d %s ", row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt64(3),
-			row.ColumnInt64(4), row.ColumnInt64(5), row.ColumnInt64(6), row.ColumnInt64(7), row.ColumnInt64(8), contentWord(row.ColumnInt64(9)))
+		m.w.WriteByte('=')
+		m.number(row.ColumnInt64(0))
+		fmt.Fprintf(m.w, " %06o", row.ColumnInt64(1))
+		for col := 2; col <= 5; col++ {
+			m.number(row.ColumnInt64(col))
+		}
+		fmt.Fprintf(m.w, " %d.%09d", row.ColumnInt64(6), row.ColumnInt64(7))
+		m.number(row.ColumnInt64(8))
+		m.w.WriteByte(' ')
+		m.w.WriteString(contentWord(row.ColumnInt64(9)))
+		m.w.WriteByte(' ')
 		xattrs, err := decodeXattrs([]byte(columnBytes(row, 10)))
 		if err != nil {
 			return err

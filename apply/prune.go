@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
@@ -116,7 +117,7 @@ func (p *pruner) prune(runs []int64) error {
 			return err
 		}
 	}
-	if err := p.s.measure(); err != nil {
+	if err := p.s.measure(p.ctx); err != nil {
 		return err
 	}
 	if err := p.begin(runs); err != nil {
@@ -244,21 +245,23 @@ func (s *Store) dropPoint(run int64) error {
 }
 
 // measure fills in the space of runs that do not know it yet.
-func (s *Store) measure() error {
+func (s *Store) measure(ctx context.Context) error {
 	runs, err := s.numbers(`SELECT id FROM runs WHERE space = 0 AND state = 'done' AND EXISTS (SELECT 1 FROM versions WHERE run = runs.id AND content <> 0)`)
 	for _, run := range runs {
 		var nodes []int64
 		if nodes, err = s.numbers(`SELECT node FROM versions WHERE run = ? AND content = 1`, run); err != nil {
 			return err
 		}
-		space := int64(0)
-		for _, node := range nodes {
-			bytes, err := s.bytesOf(staleVersion{run: run, node: node})
-			if err != nil {
-				return fmt.Errorf("measuring the history of r%d: %w", run, err)
-			}
-			space += bytes
+		var objects atomic.Int64
+		err := inChunks(ctx, defaultWorkers(), len(nodes), func(i int) error {
+			bytes, err := s.bytesOf(staleVersion{run: run, node: nodes[i]})
+			objects.Add(bytes)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("measuring the history of r%d: %w", run, err)
 		}
+		space := objects.Load()
 		if nodes, err = s.numbers(`SELECT DISTINCT node FROM saved WHERE object = ?1 AND run = ?1`, run); err != nil {
 			return err
 		}

@@ -264,10 +264,14 @@ func (m *manifestWriter) keysAndMoves() error {
 	if !m.recorded {
 		return nil
 	}
-	err := m.s.query(mentioned+`SELECT n.id, n.ino, n.gen FROM m JOIN nodes n ON n.id = m.id WHERE n.alive`, func(row *sqlite.Stmt) error {
-		m.line("~ %d %s %s", row.ColumnInt64(0), strconv.FormatUint(uint64(row.ColumnInt64(1)), 10), strconv.FormatUint(uint64(row.ColumnInt64(2)), 10))
+	err := m.s.query(`SELECT n.id, n.ino, n.gen`+eachMentioned+`WHERE n.alive`, func(row *sqlite.Stmt) error {
+		m.w.WriteByte('~')
+		m.number(row.ColumnInt64(0))
+		m.unsigned(uint64(row.ColumnInt64(1)))
+		m.unsigned(uint64(row.ColumnInt64(2)))
+		m.end()
 		return nil
-	}, m.run)
+	}, m.mentioned)
 	if err != nil {
 		return err
 	}

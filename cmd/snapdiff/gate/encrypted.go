@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
@@ -35,14 +38,9 @@ func Encrypted(ctx context.Context, set *diff.ChangeSet, base, next *beneath.Roo
 	if all.n < fewest {
 		return nil, nil
 	}
-	turned := 0
-	for _, p := range all.sample {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if p.turned(base, next) {
-			turned++
-		}
+	turned, err := all.turned(ctx, base, next)
+	if err != nil {
+		return nil, err
 	}
 	if n := len(all.sample); n > 0 && float64(turned) >= share*float64(n) {
 		signs = append(signs, fmt.Sprintf("the contents look encrypted: of %d changed files that were looked at %d can no longer be compressed", n, turned))
@@ -56,6 +54,27 @@ func Encrypted(ctx context.Context, set *diff.ChangeSet, base, next *beneath.Roo
 		signs = append(signs, fmt.Sprintf("%d files were given the extension .%s, which no file had there before", n, ext))
 	}
 	return signs, err
+}
+
+// turned counts the files of the sample that turned. Several are read at once: most of it is waiting for the disk.
+func (p *paired) turned(ctx context.Context, base, next *beneath.Root) (int, error) {
+	const atOnce = 8
+	var turned atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, one := range p.sample {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if one.turned(base, next) {
+				turned.Add(1)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	return int(turned.Load()), err
 }
 
 // inUse tells whether a file in one of the directories has the extension in the base.
