@@ -19,27 +19,33 @@ const destroyCommand = "destroy-snapshot"
 
 func newDestroyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    destroyCommand + " PATH",
-		Short:  "Destroy a snapshot that a run needs no more (run starts this)",
+		Use:    destroyCommand + " PATH...",
+		Short:  "Destroy snapshots that a run needs no more (run starts this)",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
-		RunE:   func(_ *cobra.Command, args []string) error { return source.DestroyOld(args[0]) },
+		Args:   cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var errs []error
+			for _, path := range args {
+				errs = append(errs, source.DestroyOld(path))
+			}
+			return errors.Join(errs...)
+		},
 	}
 }
 
-// destroyPatience is how long a run waits for a snapshot to be destroyed, to tell what goes wrong. It mostly takes milliseconds.
+// destroyPatience is how long a run waits for snapshots to be destroyed, to tell what goes wrong. It mostly takes milliseconds.
 const destroyPatience = 100 * time.Millisecond
 
-// leaveToDestroy destroys a snapshot in a process of its own (this program, started again), which goes on when it takes longer. It has to be
+// leaveToDestroy destroys snapshots in a process of its own (this program, started again), which goes on when it takes longer. It has to be
 // a process: a program does not end before the system calls of its threads. Where it is killed the snapshot stays or is gone,
 // and the next run destroys what stayed.
-func leaveToDestroy(path string) error {
+func leaveToDestroy(paths ...string) error {
 	var said strings.Builder
-	cmd := exec.Command("/proc/self/exe", destroyCommand, "--", path)
+	cmd := exec.Command("/proc/self/exe", append([]string{destroyCommand, "--"}, paths...)...)
 	cmd.Stderr, cmd.Dir = &said, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ^C is not meant for it
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start to destroy the snapshot %s: %w", output.Name(path), err)
+		return fmt.Errorf("start to destroy the snapshot %s: %w", output.Name(paths[0]), err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

@@ -16,7 +16,7 @@ import (
 func TestSnapshotsLeftToDestroy(t *testing.T) {
 	b := newJobBench(t, "")
 	t.Setenv(asProgram, "1")
-	run := func(destroy func(string) error) string {
+	run := func(destroy func(...string) error) string {
 		t.Helper()
 		var out bytes.Buffer
 		if status := (&app{destroy: destroy}).execute([]string{"--config", b.config, "run"}, &out, &out); status != 0 {
@@ -47,7 +47,7 @@ func TestSnapshotsLeftToDestroy(t *testing.T) {
 		t.Fatalf("the base is %q after %q", second, first)
 	}
 
-	killed := func(string) error { return nil } // before it came to anything
+	killed := func(...string) error { return nil } // before it came to anything
 	b.write("3")
 	run(killed)
 	if all := snapshots(); len(all) != 2 {

@@ -18,7 +18,7 @@ import (
 type app struct {
 	configPath string
 	// destroy is job.Options.Destroy; nil where snapshots are destroyed before a run ends.
-	destroy func(path string) error
+	destroy func(paths ...string) error
 	json    bool
 	// aligned asks for tables with headings also where the output is no terminal.
 	aligned bool

@@ -26,7 +26,7 @@ func candidates(ctx context.Context, fd int, bound uint64, workers int) ([]diff.
 	parts := make([][]diff.Candidate, len(starts)-1)
 	var taken atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	for range workers {
+	for range min(workers, len(parts)) {
 		group.Go(func() error {
 			s := search{ctx: ctx, cursor: btrfs.NewCursor(fd, make([]byte, 256<<10)), bound: bound}
 			s.cursor.Most = 16 * fewNames
@@ -70,7 +70,7 @@ const highest = maxU64 - 256
 
 // pieces cuts the numbers that are in use into equal parts: each begins at one number of the list and ends before the next.
 func pieces(fd int) ([]uint64, error) {
-	const parts = 128
+	const parts, least = 128, 512 // of fewer numbers each is not worth a search
 	cursor := btrfs.NewCursor(fd, nil)
 	top := uint64(highest)
 	for top > 2*btrfs.FirstInode {
@@ -86,7 +86,7 @@ func pieces(fd int) ([]uint64, error) {
 		}
 		top /= 2
 	}
-	step := max((top-btrfs.FirstInode)/parts, 1)
+	step := max((top-btrfs.FirstInode)/parts, least)
 	var starts []uint64
 	for at := uint64(btrfs.FirstInode); at < top && len(starts) < parts; at += step {
 		starts = append(starts, at)

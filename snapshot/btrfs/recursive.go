@@ -25,7 +25,10 @@ func CreateAll(source, dir, name string, longest int, follow Follow) (snapshot.M
 		return snapshot.Mark{}, err
 	}
 	defer src.Close()
-	t := &taking{source: source, dir: dir, name: name, longest: longest, follow: follow}
+	if err := ioctl(int(src.Fd()), iocSync, nil); err != nil { // as in Create; once is enough, each snapshot is a commit too
+		return snapshot.Mark{}, explain("sync filesystem of", source, err)
+	}
+	t := &taking{source: source, dir: dir, name: name, longest: longest, follow: follow, taken: map[uint64]bool{}}
 	mark, err := t.take(src, source, "", name)
 	if err != nil {
 		for _, name := range t.made {
@@ -42,7 +45,8 @@ type taking struct {
 	source, dir, name string
 	longest           int
 	follow            Follow
-	made              []string // names of snapshots, in dir
+	made              []string        // names of snapshots, in dir
+	taken             map[uint64]bool // by the numbers of their trees
 	children          []snapshot.Child
 }
 
@@ -99,8 +103,9 @@ func (t *taking) takeOne(src *os.File, shown, name string) (mark snapshot.Mark, 
 	}
 }
 
+// takeNested takes one that is nested at path. One that was moved meanwhile may be in two snapshots: then it is where it was seen first.
 func (t *taking) takeNested(src *os.File, n Nested, path string) error {
-	if len(path) > t.longest {
+	if len(path) > t.longest || t.taken[n.ID] {
 		return nil
 	}
 	from, err := OpenByID(int(src.Fd()), n.ID)
@@ -113,6 +118,7 @@ func (t *taking) takeNested(src *os.File, n Nested, path string) error {
 	if err != nil || !t.follow(path, info) {
 		return err
 	}
+	t.taken[n.ID] = true
 	mark, err := t.take(from, shown, path, fmt.Sprintf("%s.%d", t.name, n.ID))
 	if err == nil {
 		t.children = append(t.children, snapshot.Child{Dir: []byte(path), Mark: mark})

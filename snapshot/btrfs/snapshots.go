@@ -34,10 +34,13 @@ func Create(source, dir, name string) (snapshot.Mark, error) {
 		return snapshot.Mark{}, err
 	}
 	defer src.Close()
+	if err := ioctl(int(src.Fd()), iocSync, nil); err != nil {
+		return snapshot.Mark{}, explain("sync filesystem of", source, err)
+	}
 	return createFrom(src, source, dir, name)
 }
 
-// createFrom is Create of a subvolume that is open; source is how messages call it.
+// createFrom is Create of a subvolume that is open, after the commit; source is how messages call it.
 func createFrom(src *os.File, source, dir, name string) (snapshot.Mark, error) {
 	if !strings.HasPrefix(name, Prefix) {
 		return snapshot.Mark{}, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
@@ -45,9 +48,6 @@ func createFrom(src *os.File, source, dir, name string) (snapshot.Mark, error) {
 	from, err := infoOf(int(src.Fd()), source)
 	if err != nil {
 		return snapshot.Mark{}, err
-	}
-	if err := ioctl(int(src.Fd()), iocSync, nil); err != nil {
-		return snapshot.Mark{}, explain("sync filesystem of", source, err)
 	}
 	args := volArgsV2{FD: int64(src.Fd()), Flags: flagReadOnly}
 	if err := namedIoctl("take snapshot of "+source+" as", dir, name, iocSnapCreateV2, args); err != nil {

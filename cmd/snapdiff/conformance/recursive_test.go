@@ -292,3 +292,39 @@ func TestRecursiveForeign(t *testing.T) {
 		b.native()
 	})
 }
+
+// TestRecursiveBusy: subvolumes come, go and move while snapshots are taken. Each run ends well, and the mirror is what its snapshots show.
+func TestRecursiveBusy(t *testing.T) {
+	runs := 4
+	if Soak() {
+		runs = 100
+	}
+	eachNested(t, func(t *testing.T, b *bench, r *rand.Rand) {
+		stop, stopped := make(chan bool), make(chan bool)
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					x, y := fmt.Sprint("n", r.IntN(5)), fmt.Sprint("n", r.IntN(5), "/n", r.IntN(5))
+					c := []Change{NestedSubvolume(x), NestedSubvolume(y), DeleteSubvolume(x), Rename(x, y), Rename(y, x), RemoveAll(x), Append(x+"/inside", 10, 1)}[r.IntN(7)]
+					_ = c.Apply(b.origin.dir) // not all can be done
+				}
+			}
+		}()
+		defer func() { <-stopped }()
+		defer close(stop)
+		for range runs {
+			reports, err := job.Run(t.Context(), b.job, job.Options{Say: t.Logf})
+			b.must(err)
+			if last := reports[len(reports)-1]; last.Run != "r1" && last.How != "native" {
+				t.Errorf("the run compared %s: %s", last.How, last.Reason)
+			}
+			if v, err := job.Verify(t.Context(), b.job, job.VerifyOptions{}, t.Logf); err != nil {
+				t.Errorf("%v: %v", err, v.Found)
+			}
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,9 +35,9 @@ type Options struct {
 	Say func(format string, args ...any)
 	// Progress, when set, is told now and then how far it is.
 	Progress func(apply.Progress)
-	// Destroy, when set, destroys a snapshot that is not needed any more, given by its path, without being waited for. What it leaves
+	// Destroy, when set, destroys snapshots that are not needed any more, given by their paths, without being waited for. What it leaves
 	// the next run destroys.
-	Destroy func(path string) error
+	Destroy func(paths ...string) error
 }
 
 func (o Options) say() func(format string, args ...any) {
@@ -518,8 +519,9 @@ func (r *runner) destroy(ctx context.Context, keep snapshot.Mark) error {
 		return r.src.Clean(ctx, keep)
 	}
 	old, err := lingerer.Old(keep)
-	for _, path := range old {
-		err = errors.Join(err, r.opts.Destroy(path))
+	const most = 1000 // arguments of a program may have 2 MB in all
+	for some := range slices.Chunk(old, most) {
+		err = errors.Join(err, r.opts.Destroy(some...))
 	}
 	return err
 }

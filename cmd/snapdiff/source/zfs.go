@@ -106,7 +106,10 @@ func (s *zfsSource) Take(ctx context.Context) (snapshot.Mark, error) {
 	name := s.prefix() + time.Now().UTC().Format("20060102T150405.000000000Z")
 	if s.job.Recursive {
 		mark, err := s.takeAll(ctx, name)
-		return mark, zfsHint(err, s.dataset.Name)
+		if hint.Of(err) == "" {
+			err = zfsHint(err, s.dataset.Name)
+		}
+		return mark, err
 	}
 	mark, all, err := zfs.Take(ctx, s.dataset, name, s.tag())
 	if s.all = all; s.deep { // that was of the dataset alone
