@@ -123,11 +123,11 @@ func (x *execution) rebuild(in *diff.Inode) error {
 	if err := x.at("build"); err != nil {
 		return err
 	}
-	old, err := x.oldPlace(in)
+	old, is, err := x.oldPlace(in)
 	if err != nil {
 		return err
 	}
-	old, right, err := x.former(in, old)
+	old, right, err := x.former(in, old, is)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (x *execution) rebuild(in *diff.Inode) error {
 	}
 	tmp := newName(in.Key)
 	if !x.ready[in.Key] {
-		if _, err := x.build.build(place{x.next, in.Paths[0]}, place{x.s.stage, tmp}, clone, in.Ranges); err != nil {
+		if err := x.make(in, x.next, x.s.stage, clone); err != nil {
 			return err
 		}
 	}
@@ -217,10 +217,11 @@ func (x *execution) swap(from, path string) (bool, error) {
 	return true, err
 }
 
-// oldPlace is where the inode's former content is: in stage, in history after a cut, or at a name that stayed. nil: nowhere.
-func (x *execution) oldPlace(in *diff.Inode) (*place, error) {
+// oldPlace is where the inode's former content is: in stage, in history after a cut, or at a name that stayed. nil: nowhere. is tells
+// what is there.
+func (x *execution) oldPlace(in *diff.Inode) (_ *place, is unix.Stat_t, err error) {
 	if in.What&diff.New != 0 || x.lost[in.Key] {
-		return nil, nil
+		return nil, is, nil
 	}
 	var candidates []place
 	if x.unlinked[in.Key] > 0 {
@@ -230,24 +231,24 @@ func (x *execution) oldPlace(in *diff.Inode) (*place, error) {
 		candidates = append(candidates, place{x.s.history_, x.grave(in.Key)})
 	}
 	for _, c := range candidates {
-		ok, err := exists(c.root, c.path)
-		if ok || err != nil {
-			return &c, err
+		is, err = c.root.Lstat(c.path)
+		if !missing(err) {
+			return &c, is, err
 		}
 	}
 	for _, path := range in.Paths {
 		if x.linked[path] {
 			continue
 		}
-		st, err := x.s.tree.Lstat(path)
-		if err == nil && st.Mode&unix.S_IFMT == in.BaseAttr.Type() {
-			return &place{x.s.tree, path}, nil
+		is, err = x.s.tree.Lstat(path)
+		if err == nil && is.Mode&unix.S_IFMT == in.BaseAttr.Type() {
+			return &place{x.s.tree, path}, is, nil
 		}
 		if err != nil && !missing(err) {
-			return nil, err
+			return nil, is, err
 		}
 	}
-	return nil, nil
+	return nil, is, nil
 }
 
 // lose notes that earlier restore points lack the contents of an inode, because the mirror does. Durably: after a cut the name
@@ -281,7 +282,7 @@ func (x *execution) keep(in *diff.Inode, old *place) error {
 
 // relink puts an inode that stays as it is at the names that it gained.
 func (x *execution) relink(in *diff.Inode) error {
-	old, err := x.oldPlace(in)
+	old, _, err := x.oldPlace(in)
 	if err != nil {
 		return err
 	}

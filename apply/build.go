@@ -129,7 +129,7 @@ func (b *builder) buildSpecial(src, dst spot, st *unix.Stat_t) error {
 			err = writeError(src.path, "open", err)
 		} else {
 			defer to.close()
-			err = copyAttributes(from, to, st)
+			_, err = copyAttributes(from, to, st)
 		}
 	} else {
 		err = readError(src.path, "open", err)
@@ -234,5 +234,6 @@ func applyMetaAt(src, dst spot) error {
 		return writeError(dst.path, "open", err)
 	}
 	defer to.close()
-	return copyAttributes(from, to, &st)
+	_, err = copyAttributes(from, to, &st)
+	return err
 }

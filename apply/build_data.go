@@ -47,11 +47,12 @@ func (b *builder) makeFile(in int, src, dst spot, st *unix.Stat_t, p *patch) err
 		sum.Reset(st.Size)
 	}
 	whole, err := b.fill(in, out, src.path, st, p, sum)
+	var made unix.Stat_t
 	if err == nil {
-		err = copyAttributes(node{src, in}, node{dst, out}, st)
+		made, err = copyAttributes(node{src, in}, node{dst, out}, st)
 	}
 	if err == nil && sum != nil {
-		err = b.tell(src.path, out, whole, sum)
+		b.tell(src.path, &made, whole, sum)
 	}
 	if e := unix.Close(out); err == nil && e != nil {
 		err = writeError(src.path, "close", e)
@@ -65,17 +66,12 @@ func (b *builder) makeFile(in int, src, dst spot, st *unix.Stat_t, p *patch) err
 var sumPool = sync.Pool{New: func() any { return new(diff.ContentSum) }}
 
 // tell says that a file is made.
-func (b *builder) tell(path string, out int, whole bool, sum *diff.ContentSum) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(out, &st); err != nil {
-		return writeError(path, "stat", err)
-	}
+func (b *builder) tell(path string, st *unix.Stat_t, whole bool, sum *diff.ContentSum) {
 	f := fileSum{ino: st.Ino, known: whole}
 	if whole {
 		f.sum = sum.Sum()
 	}
 	b.built(path, f)
-	return nil
 }
 
 // createFile makes an empty file. Its mode is final already where that needs no more than the permission bits.

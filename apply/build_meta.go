@@ -198,36 +198,40 @@ func (n node) xattrValue(name string) ([]byte, error) {
 
 // copyAttributes gives to the owner, extended attributes, mode and mtime of from, which is described by want. Only what
 // differs is set, in an order in which nothing undoes what came before: a change of owner drops capabilities and set-id bits, an
-// ACL changes the mode, and everything else comes before the time.
-func copyAttributes(from, to node, want *unix.Stat_t) error {
+// ACL changes the mode, and everything else comes before the time. have is what it is in the end.
+func copyAttributes(from, to node, want *unix.Stat_t) (have unix.Stat_t, err error) {
 	names, err := from.xattrNames()
 	if err != nil {
-		return readError(from.path, "list the attributes of", err)
+		return have, readError(from.path, "list the attributes of", err)
 	}
-	var have unix.Stat_t
 	if err := to.stat(&have); err != nil {
-		return writeError(from.path, "stat", err)
+		return have, writeError(from.path, "stat", err)
 	}
 	if have.Mode&unix.S_IFMT != want.Mode&unix.S_IFMT {
-		return fmt.Errorf("%q in the store is not of the type that the snapshot has", to.path)
+		return have, fmt.Errorf("%q in the store is not of the type that the snapshot has", to.path)
 	}
-	if have.Uid != want.Uid || have.Gid != want.Gid {
+	chown := have.Uid != want.Uid || have.Gid != want.Gid
+	if chown {
 		if err := to.chown(want.Uid, want.Gid); err != nil {
-			return writeError(from.path, "change the owner of", err)
+			return have, writeError(from.path, "change the owner of", err)
 		}
 	}
-	if err := copyXattrs(from, to, names); err != nil {
-		return err
+	xattrs, err := copyXattrs(from, to, names)
+	if err != nil {
+		return have, err
 	}
-	return setModeAndTime(from.path, to, want)
+	if chown || xattrs {
+		err = writeError(from.path, "stat", to.stat(&have))
+	}
+	if err == nil {
+		err = setModeAndTime(from.path, to, &have, want)
+	}
+	return have, err
 }
 
-// setModeAndTime ends the making of an inode and looks whether all arrived: what a filesystem cannot hold it cuts silently.
-func setModeAndTime(path string, to node, want *unix.Stat_t) error {
-	var have unix.Stat_t
-	if err := to.stat(&have); err != nil {
-		return writeError(path, "stat", err)
-	}
+// setModeAndTime ends the making of an inode, which is as have tells, and looks whether all arrived: what a filesystem cannot hold it
+// cuts silently. have is what it is then.
+func setModeAndTime(path string, to node, have, want *unix.Stat_t) error {
 	if have.Mode != want.Mode && want.Mode&unix.S_IFMT != unix.S_IFLNK {
 		if err := to.chmod(want.Mode & 0o7777); err != nil {
 			return writeError(path, "change the mode of", err)
@@ -238,10 +242,10 @@ func setModeAndTime(path string, to node, want *unix.Stat_t) error {
 			return writeError(path, "set the time of", err)
 		}
 	}
-	if err := to.stat(&have); err != nil {
+	if err := to.stat(have); err != nil {
 		return writeError(path, "stat", err)
 	}
-	return writeError(path, "set the attributes of", differs(&have, want))
+	return writeError(path, "set the attributes of", differs(have, want))
 }
 
 // differs tells which attribute the mirror's inode did not take over.
@@ -259,11 +263,11 @@ func differs(have, want *unix.Stat_t) error {
 	return nil
 }
 
-// copyXattrs makes the extended attributes of to those of from, whose names are given.
-func copyXattrs(from, to node, names []string) error {
+// copyXattrs makes the extended attributes of to those of from, whose names are given. changed: it did something.
+func copyXattrs(from, to node, names []string) (changed bool, err error) {
 	old, err := to.xattrNames()
 	if err != nil {
-		return writeError(from.path, "list the attributes of", err)
+		return false, writeError(from.path, "list the attributes of", err)
 	}
 	keep := make(map[string]bool, len(names))
 	for _, name := range names {
@@ -273,19 +277,21 @@ func copyXattrs(from, to node, names []string) error {
 		if keep[name] {
 			continue
 		}
+		changed = true
 		// A default ACL that is gone already is no failure.
 		if err := to.removeXattr(name); err != nil && err != unix.ENODATA {
-			return writeError(from.path, fmt.Sprintf("remove attribute %q of", name), err)
+			return true, writeError(from.path, fmt.Sprintf("remove attribute %q of", name), err)
 		}
 	}
 	for _, name := range names {
 		value, err := from.xattrValue(name)
 		if err != nil {
-			return readError(from.path, fmt.Sprintf("read attribute %q of", name), err)
+			return changed, readError(from.path, fmt.Sprintf("read attribute %q of", name), err)
 		}
+		changed = true
 		if err := to.setXattr(name, value); err != nil {
-			return xattrError(to.dir, from.path, name, err)
+			return true, xattrError(to.dir, from.path, name, err)
 		}
 	}
-	return nil
+	return changed, nil
 }

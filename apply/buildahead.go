@@ -25,10 +25,12 @@ type buildAhead struct {
 
 	mu    sync.Mutex
 	ready map[diff.Key]bool
+	// signatures are those of what was built, as the snapshot has it (see diff.Signature), of so many as a small plan has.
+	signatures map[diff.Key]uint64
 }
 
 func newBuildAhead(opts Options) *buildAhead {
-	a := &buildAhead{build: newBuilder(opts.Pace), ready: map[diff.Key]bool{}}
+	a := &buildAhead{build: newBuilder(opts.Pace), ready: map[diff.Key]bool{}, signatures: map[diff.Key]uint64{}}
 	a.built.paths, a.build.built = opts.ReadBack, a.built.add
 	return a
 }
@@ -57,7 +59,7 @@ func (a *buildAhead) start(ctx context.Context, s *Store, next *beneath.Root, p 
 				return until.Err()
 			}
 			key := files[i].Key
-			_, err := a.build.build(place{next, files[i].Paths[0]}, place{s.stage, newName(key)}, nil, nil)
+			err := a.make(files[i], next, s.stage, nil)
 			if err == nil {
 				a.mu.Lock()
 				a.ready[key] = true
@@ -78,6 +80,20 @@ func (a *buildAhead) start(ctx context.Context, s *Store, next *beneath.Root, p 
 		a.stop = nil
 	}
 	return nil
+}
+
+// make builds one inode in stage. old is what it may be a clone of, nil: it is copied whole.
+func (a *buildAhead) make(in *diff.Inode, next, stage *beneath.Root, old *place) error {
+	st, err := a.build.build(place{next, in.Paths[0]}, place{stage, newName(in.Key)}, old, in.Ranges)
+	if _, ino := diff.SplitIno(in.Key.Ino); err == nil && st.Ino == ino {
+		sig := diff.Signature(&st, in.Key.Gen)
+		a.mu.Lock()
+		if len(a.signatures) < smallPlan {
+			a.signatures[in.Key] = sig
+		}
+		a.mu.Unlock()
+	}
+	return err
 }
 
 // end waits until nothing is built ahead any more.

@@ -53,6 +53,15 @@ func (s *Store) transaction(doing string, f func() error) (err error) {
 	return catalogError(doing, s.guard.transaction(s.conn, f))
 }
 
+// atOneTime lets f read the catalog as it is at one time: to begin and end a transaction for each question costs more than its answer.
+// It may be called within a transaction.
+func (s *Store) atOneTime(f func() error) error {
+	return s.guard.do(func() (err error) {
+		defer sqlitex.Save(s.conn)(&err)
+		return f()
+	})
+}
+
 // Meta reads a setting that the store keeps; "" when it was never set.
 func (s *Store) Meta(key string) (value string, err error) {
 	err = s.query(`SELECT value FROM meta WHERE key = ?`, func(row *sqlite.Stmt) error { value = row.ColumnText(0); return nil }, key)

@@ -276,7 +276,7 @@ func (f *firstCopy) completeDir(d *openCopy) error {
 		placeholder := unix.Stat_t{Mode: diff.PlaceholderAttr.Mode}
 		err = setOwnModeAndTime(to, &placeholder)
 	} else {
-		err = copyAttributes(node{spot{d.src, ".", d.path}, d.src}, to, &d.stat)
+		_, err = copyAttributes(node{spot{d.src, ".", d.path}, d.src}, to, &d.stat)
 	}
 	if err := f.addBad(d, d.path, d.stat.Ino, err); err != nil {
 		return err
@@ -298,10 +298,13 @@ func setOwnModeAndTime(to node, want *unix.Stat_t) error {
 			return writeError(to.path, "change the owner of", err)
 		}
 	}
-	if err := copyXattrs(node{}, to, nil); err != nil {
+	if _, err := copyXattrs(node{}, to, nil); err != nil {
 		return err
 	}
-	return setModeAndTime(to.path, to, want)
+	if err := to.stat(&have); err != nil {
+		return writeError(to.path, "stat", err)
+	}
+	return setModeAndTime(to.path, to, &have, want)
 }
 
 // inInodeOrder sorts by inode number and keeps the names.

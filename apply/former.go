@@ -23,8 +23,8 @@ func isFormer(st *unix.Stat_t, was diff.Attr) bool {
 }
 
 // former gives the place of a changed inode's contents as they were: old, where the mirror has them, or a copy of the base. nil: nowhere.
-// right: they are what they were, for all that a stat shows.
-func (x *execution) former(in *diff.Inode, old *place) (_ *place, right bool, err error) {
+// is tells what is at old. right: they are what they were, for all that a stat shows.
+func (x *execution) former(in *diff.Inode, old *place, is unix.Stat_t) (_ *place, right bool, err error) {
 	switch {
 	case in.What&diff.New != 0 || x.lost[in.Key] || x.replacesPatched(in.Key):
 		return old, false, nil
@@ -35,9 +35,8 @@ func (x *execution) former(in *diff.Inode, old *place) (_ *place, right bool, er
 	case old.root == x.s.history_:
 		return old, true, nil
 	default:
-		st, err := old.root.Lstat(old.path)
-		if err != nil || isFormer(&st, in.BaseAttr) {
-			return old, true, err
+		if isFormer(&is, in.BaseAttr) {
+			return old, true, nil
 		}
 		if err := x.alter("%q is not the file that was there", in.BasePaths[0]); err != nil {
 			return nil, false, err

@@ -179,7 +179,7 @@ func (s *Store) recordLinks(c *diff.ChangeSet) (err error) {
 }
 
 // commitLinks puts in the names that came and, where they are kept, the signatures of what is new or changed. It needs the nodes of new directories.
-func (s *Store) commitLinks(p *plan, next *beneath.Root) error {
+func (s *Store) commitLinks(p *plan, sigs signatures) error {
 	kept, signed, err := s.keepsLinks()
 	if err != nil || !kept {
 		return err
@@ -204,27 +204,32 @@ func (s *Store) commitLinks(p *plan, next *beneath.Root) error {
 		return nil
 	}
 	for i := range p.Inodes {
-		if err := s.commitSignature(&p.Inodes[i], next); err != nil {
+		if p.Inodes[i].Attr.IsDir() {
+			continue
+		}
+		if err := s.setSignature(p.Inodes[i].Key.Ino, sigs.of(&p.Inodes[i])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// commitSignature renews the signature of a changed inode. One that cannot be looked at loses it: next is nil when a run is
-// committed whose snapshot is gone.
-func (s *Store) commitSignature(in *diff.Inode, next *beneath.Root) error {
-	if in.Attr.IsDir() {
-		return nil
+// signatures tells those of the new snapshot's inodes. next is nil when a run is committed whose snapshot is gone.
+type signatures struct {
+	next  *beneath.Root
+	known map[diff.Key]uint64
+}
+
+// of gives the signature of a changed inode; 0: it cannot be looked at.
+func (s signatures) of(in *diff.Inode) uint64 {
+	if sig := s.known[in.Key]; sig != 0 || s.next == nil {
+		return sig
 	}
-	var sig uint64
-	if next != nil {
-		_, ino := diff.SplitIno(in.Key.Ino)
-		if st, err := next.Lstat(in.Paths[0]); err == nil && st.Ino == ino {
-			sig = diff.Signature(&st, in.Key.Gen)
-		}
+	_, ino := diff.SplitIno(in.Key.Ino)
+	if st, err := s.next.Lstat(in.Paths[0]); err == nil && st.Ino == ino {
+		return diff.Signature(&st, in.Key.Gen)
 	}
-	return s.setSignature(in.Key.Ino, sig)
+	return 0
 }
 
 // setSignature goes row by row: for an UPDATE of several rows SQLite keeps a journal of its own, which costs more than all the rest.

@@ -69,7 +69,7 @@ func (s *Store) writeManifest(run int64, carry []int64) (err error) {
 	file := os.NewFile(uintptr(fd), name)
 	m := &manifestWriter{s: s, run: run, sum: xxhash.New(), placed: map[int64]bool{rootNode: true}, paths: dirPaths{s: s}}
 	m.w = bufio.NewWriterSize(tee{file, m.sum}, 256<<10)
-	err = m.write(carry)
+	err = s.atOneTime(func() error { return m.write(carry) })
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing history/%s: %w", name, err)
 	}

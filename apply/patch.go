@@ -92,7 +92,8 @@ func (x *execution) patchFile(in *diff.Inode, p *patched) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return readError(in.Paths[0], "stat", err)
 	}
-	return copyAttributes(node{src, fd}, to, &st)
+	_, err = copyAttributes(node{src, fd}, to, &st)
+	return err
 }
 
 // patchRanges are the parts of the new file to be written: what was saved, and what the file grew by.

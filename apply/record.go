@@ -311,7 +311,7 @@ func (s *Store) dirNode(path string, dirs map[string]int64) (int64, error) {
 }
 
 // commit brings nodes and names up to what the mirror now is.
-func (s *Store) commit(run int64, p *plan, next *beneath.Root, problems []Problem, warnings []string) error {
+func (s *Store) commit(run int64, p *plan, sigs signatures, problems []Problem, warnings []string) error {
 	for _, g := range p.Gone {
 		id, err := s.nodeOf(g.Key)
 		if err != nil {
@@ -330,7 +330,7 @@ func (s *Store) commit(run int64, p *plan, next *beneath.Root, problems []Proble
 	if err := s.commitFiles(p); err != nil {
 		return err
 	}
-	if err := s.commitLinks(p, next); err != nil {
+	if err := s.commitLinks(p, sigs); err != nil {
 		return err
 	}
 	// Attach has put its own problems on the list already; here come those of Finish too.

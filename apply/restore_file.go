@@ -311,7 +311,11 @@ func setAttributes(to node, attr *ViewAttr, xattrs []beneath.Xattr) error {
 	if err := setXattrs(to, xattrs); err != nil {
 		return err
 	}
-	return setModeAndTime(to.path, to, &want)
+	var have unix.Stat_t
+	if err := to.stat(&have); err != nil {
+		return err
+	}
+	return setModeAndTime(to.path, to, &have, &want)
 }
 
 // setXattrs makes the extended attributes of to exactly these. A default ACL of the directory may have left others.

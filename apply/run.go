@@ -106,7 +106,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		if err := r.begin(run); err != nil || !p.empty() {
 			return err
 		}
-		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, run.Next, nil, nil), opts.at("commit"))
+		return errors.Join(s.replacePending(p, nil), s.commit(r.run, p, signatures{next: run.Next}, nil, nil), opts.at("commit"))
 	})
 	if err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAh
 				return err
 			}
 		}
-		if err := errors.Join(s.commit(id, p, next, x.problems, warnings), x.keepSums()); err != nil {
+		if err := errors.Join(s.commit(id, p, signatures{next, x.signatures}, x.problems, warnings), x.keepSums()); err != nil {
 			return err
 		}
 		return x.manifest()

@@ -26,6 +26,7 @@ type Mounted struct {
 
 	mu     sync.Mutex        // for the maps; not held while the snapshot is asked
 	dirs   map[uint64]string // paths of directories that were found to be there
+	likely map[uint64]string // where others are if their names are right
 	recent map[uint64]*found // most inodes are asked about several times
 }
 
@@ -44,7 +45,7 @@ func NewMounted(root *beneath.Root, gen Generation) (*Mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, recent: map[uint64]*found{}}, nil
+	return &Mounted{root: root, gen: gen, top: st.Ino, dirs: map[uint64]string{st.Ino: ""}, likely: map[uint64]string{}, recent: map[uint64]*found{}}, nil
 }
 
 // SetTop says what number the top directory has in the snapshot's own structures, where stat shows another one.
@@ -77,12 +78,9 @@ func (w *way) has(num uint64) bool {
 	return false
 }
 
-// dir gives a directory's path, which it has made sure of.
-func (m *Mounted) dir(num uint64, from *way) (string, error) {
-	m.mu.Lock()
-	path, ok := m.dirs[num]
-	m.mu.Unlock()
-	if ok {
+// dir gives a directory's path: sure, it has made sure of it; else it is where the names lead, and who looks for something in it finds out.
+func (m *Mounted) dir(num uint64, from *way, sure bool) (string, error) {
+	if path, ok := m.knownDir(num, sure); ok {
 		return path, nil
 	}
 	refs, err := m.names(num)
@@ -92,13 +90,19 @@ func (m *Mounted) dir(num uint64, from *way) (string, error) {
 	if len(refs) != 1 || from.has(num) {
 		return "", fmt.Errorf("directory %d has %d names: %w", num, len(refs), ErrElsewhere)
 	}
-	parent, err := m.dir(refs[0].Parent, &way{num, from})
+	parent, err := m.dir(refs[0].Parent, &way{num, from}, sure)
 	if err != nil {
 		return "", err
 	}
-	path = join(parent, refs[0].Name)
+	path := join(parent, refs[0].Name)
 	if TooDeep(path) { // the names of what is below are in no index; only a full comparison leaves it out
 		return "", fmt.Errorf("directory %d: %w: %w", num, ErrTooDeep, ErrElsewhere)
+	}
+	if !sure {
+		m.mu.Lock()
+		m.likely[num] = path
+		m.mu.Unlock()
+		return path, nil
 	}
 	st, err := m.root.Lstat(path)
 	if err != nil && !gone(err) {
@@ -107,10 +111,28 @@ func (m *Mounted) dir(num uint64, from *way) (string, error) {
 	if err != nil || st.Ino != num || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return "", fmt.Errorf("directory %d, %q: %w", num, path, ErrElsewhere)
 	}
+	m.keep(num, path, st)
 	m.mu.Lock()
 	m.dirs[num] = path
 	m.mu.Unlock()
 	return path, nil
+}
+
+// knownDir gives a directory's path if it was found before.
+func (m *Mounted) knownDir(num uint64, sure bool) (path string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if path, ok = m.dirs[num]; ok {
+		return path, true
+	}
+	if f := m.recent[num]; f != nil && f.st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		m.dirs[num] = f.path
+		return f.path, true
+	}
+	if !sure {
+		path, ok = m.likely[num]
+	}
+	return path, ok
 }
 
 // Path gives one path of an inode, and its stat; false when it has no name.
@@ -134,7 +156,12 @@ func (m *Mounted) find(num uint64) (*found, error) {
 	if !ok {
 		return nil, err
 	}
-	f = &found{path: path, st: st}
+	return m.keep(num, path, st), nil
+}
+
+// keep remembers an inode that was found.
+func (m *Mounted) keep(num uint64, path string, st unix.Stat_t) *found {
+	f := &found{path: path, st: st}
 	f.gen = sync.OnceValues(func() (uint64, error) { return m.gen(f.path, &f.st) })
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -142,7 +169,7 @@ func (m *Mounted) find(num uint64) (*found, error) {
 		clear(m.recent)
 	}
 	m.recent[num] = f
-	return f, nil
+	return f
 }
 
 func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err error) {
@@ -151,13 +178,17 @@ func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err 
 		if refs, err = m.names(num); err != nil || len(refs) == 0 {
 			return "", st, false, err
 		}
-		parent, err := m.dir(refs[0].Parent, nil)
-		if err != nil {
-			return "", st, false, err
+		if path, st, ok = m.where(num, refs[0]); !ok {
+			parent, err := m.dir(refs[0].Parent, nil, true)
+			if err != nil {
+				return "", st, false, err
+			}
+			path = join(parent, refs[0].Name)
 		}
-		path = join(parent, refs[0].Name)
 	}
-	st, err = m.root.Lstat(path)
+	if !ok {
+		st, err = m.root.Lstat(path)
+	}
 	switch {
 	case err != nil && gone(err) || err == nil && st.Ino != num && num != m.top:
 		err = fmt.Errorf("%q is not inode %d, as the link index says: %w", path, num, ErrNotNative)
@@ -165,6 +196,16 @@ func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err 
 		err = fmt.Errorf("%q, inode %d, has %d links, and the link index knows %d: %w", path, num, st.Nlink, len(refs), ErrNotNative)
 	}
 	return path, st, err == nil, err
+}
+
+// where looks for an inode where its name leads. That it is there proves the name, whatever is known of the directories above.
+func (m *Mounted) where(num uint64, ref Ref) (path string, st unix.Stat_t, ok bool) {
+	parent, err := m.dir(ref.Parent, nil, false)
+	if err == nil {
+		path = join(parent, ref.Name)
+		st, err = m.root.Lstat(path)
+	}
+	return path, st, err == nil && st.Ino == num
 }
 
 // all tells whether an inode of so many links can have just the names that are known.
@@ -188,7 +229,7 @@ func (m *Mounted) Inode(num uint64) (Info, bool, error) {
 
 // Entries implements Tree.
 func (m *Mounted) Entries(num uint64, yield func(Entry) error) error {
-	path, err := m.dir(num, nil)
+	path, err := m.dir(num, nil, true)
 	if err != nil {
 		return err
 	}

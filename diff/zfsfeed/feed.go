@@ -82,6 +82,7 @@ type feed struct {
 	*objects
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
+	mounted            *diff.Mounted // what base is made of; nil where it shows nothing
 	index              *index
 	opts               diff.Options
 	settled            int64
@@ -119,6 +120,9 @@ func (f *feed) tree(side int, root *beneath.Root, known func(*unix.Stat_t) (uint
 		return nothing{top}, err
 	}
 	t, err := newTree(root, known)
+	if side == 0 {
+		f.mounted = t
+	}
 	if err != nil || len(f.hidden[side]) == 0 {
 		return t, err
 	}
@@ -171,6 +175,11 @@ func (f *feed) candidates(ctx context.Context) ([]diff.Candidate, error) {
 // candidate looks at one object; zero if it has no name in next, or is as it was. What has an OBJECT record only is looked at in
 // both snapshots.
 func (f *feed) candidate(c candidate) (k diff.Candidate, err error) {
+	if c.dir && !f.wrote(c.num) {
+		if same, err := f.sameDir(c); same || err != nil {
+			return k, err
+		}
+	}
 	n, ok, err := f.next.Inode(c.num)
 	if err != nil || !ok {
 		return k, err
@@ -193,6 +202,19 @@ func (f *feed) asKnown(c candidate) (bool, error) {
 	}
 	sig, err := f.index.Signature(c.num)
 	return sig == c.sig, err
+}
+
+// sameDir tells that a directory has the signature that the base's has. The link index keeps none of directories.
+func (f *feed) sameDir(c candidate) (bool, error) {
+	if c.sig == 0 || c.ctim >= f.settled || f.mounted == nil {
+		return false, nil
+	}
+	gen, err := f.index.Generation(c.num)
+	if err != nil || gen == 0 {
+		return false, err
+	}
+	_, st, ok, err := f.mounted.Path(c.num)
+	return ok && diff.Signature(&st, gen) == c.sig, err
 }
 
 // unchanged tells that an object, which n is in next, is the same inode with the same metadata in base. What was written to it is
