@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -150,8 +151,10 @@ type copier struct {
 // whole copies into a new, empty file. A file of one block that is there has no hole. (More blocks than the size needs
 // prove nothing: they may lie behind the end of file.)
 func (c *copier) whole(st *unix.Stat_t) error {
-	if st.Size <= 4096 && st.Blocks > 0 {
-		return c.span(0, st.Size)
+	if st.Size <= holeBlock && st.Blocks > 0 {
+		if done, err := c.oneBlock(st.Size); done || err != nil {
+			return err
+		}
 	}
 	c.behind = gentle.NewBehind(c.out)
 	sized := false
@@ -163,6 +166,17 @@ func (c *copier) whole(st *unix.Stat_t) error {
 		sized = true
 		return writeError(c.path, "set the size of", unix.Ftruncate(c.out, st.Size))
 	})
+}
+
+// oneBlock copies a file of one block that has something else in it than zeros. (ZFS counts the room of the inode among a file's blocks, so
+// these alone do not tell that there is no hole.) false without an error: nothing was done.
+func (c *copier) oneBlock(size int64) (bool, error) {
+	b := c.buf[:size]
+	n, err := c.in.ReadAt(b, 0)
+	if err != nil || n < len(b) || len(bytes.Trim(b, "\x00")) == 0 {
+		return false, nil // what is wrong shows when it is read again
+	}
+	return true, c.put(b, 0)
 }
 
 // holeBlock is the block that ranges are rounded to: where holes begin and end on every filesystem in use. Punching a
@@ -243,22 +257,27 @@ func (c *copier) span(off, end int64) error {
 		if err != nil {
 			return readError(c.path, "read", err)
 		}
-		if c.sum != nil {
-			c.sum.Add(off, want[:n])
-		}
-		if err := c.pace.Wait(int64(n)); err != nil {
+		if err := c.put(want[:n], off); err != nil {
 			return err
-		}
-		err = writeAll(c.out, want[:n], off)
-		if err == nil {
-			err = c.behind.Wrote(off + int64(n))
-		}
-		if err != nil {
-			return writeError(c.path, "write", err)
 		}
 		off += int64(n)
 	}
 	return nil
+}
+
+// put writes what was read at off.
+func (c *copier) put(b []byte, off int64) error {
+	if c.sum != nil {
+		c.sum.Add(off, b)
+	}
+	if err := c.pace.Wait(int64(len(b))); err != nil {
+		return err
+	}
+	err := writeAll(c.out, b, off)
+	if err == nil {
+		err = c.behind.Wrote(off + int64(len(b)))
+	}
+	return writeError(c.path, "write", err)
 }
 
 func writeAll(fd int, data []byte, off int64) error {

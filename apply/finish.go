@@ -20,8 +20,36 @@ func (x *execution) finish() error {
 	if err := x.each(len(files), func(i int) error { return x.setFileMeta(files[i]) }); err != nil {
 		return err
 	}
-	dirs := x.disturbedDirs()
-	return x.each(len(dirs), func(i int) error { return x.setMeta(diff.Key{}, dirs[i]) })
+	changed, others := x.disturbedDirs()
+	if err := x.each(len(changed), func(i int) error { return x.setMeta(diff.Key{}, changed[i]) }); err != nil {
+		return err
+	}
+	return x.each(len(others), func(i int) error { return x.setTime(others[i]) })
+}
+
+// setTime gives a directory its time back that is otherwise as it was. If it is not, all of it is set. (A time that the mirror's filesystem
+// cannot hold has been met before, and made the directory one of those that are tried again.)
+func (x *execution) setTime(path string) error {
+	if x.stands[path] || x.resumed {
+		return x.setMeta(diff.Key{}, path)
+	}
+	if err := x.at("metadata"); err != nil {
+		return err
+	}
+	want, err := x.next.Lstat(path)
+	if err != nil {
+		return x.setMeta(diff.Key{}, path)
+	}
+	have, err := x.s.tree.Lstat(path)
+	if err == nil && have.Mode == want.Mode && have.Uid == want.Uid && have.Gid == want.Gid {
+		if have.Mtim == want.Mtim {
+			return nil
+		}
+		if err = x.s.tree.Utimes(path, want.Mtim.Sec, want.Mtim.Nsec); err == nil {
+			return nil
+		}
+	}
+	return x.setMeta(diff.Key{}, path)
 }
 
 // setFileMeta sets metadata in place, unless the inode also lives in history: then it is replaced.
@@ -103,21 +131,25 @@ func (x *execution) setPlaceholder(path string) error {
 
 // disturbedDirs are the directories whose times have moved, under the paths that they have now: those that changed in the
 // source, those that hold what was changed, and those that names came to or went from. One that kept its times in the source
-// (they were put back) is on no list of changes.
-func (x *execution) disturbedDirs() []string {
+// (they were put back) is on no list of changes: it is one of the others.
+func (x *execution) disturbedDirs() (changed, others []string) {
 	seen := map[string]bool{}
-	var dirs []string
-	add := func(path string) {
-		if !seen[path] {
-			seen[path] = true
-			dirs = append(dirs, path)
-		}
-	}
 	now := map[diff.Key]string{}
 	for _, in := range x.plan.Inodes {
 		if in.Attr.IsDir() {
 			now[in.Key] = in.Paths[0]
-			add(in.Paths[0])
+			seen[in.Paths[0]] = true
+			changed = append(changed, in.Paths[0])
+		}
+	}
+	add := func(path string) {
+		if !seen[path] {
+			seen[path] = true
+			others = append(others, path)
+		}
+	}
+	for _, in := range x.plan.Inodes {
+		if in.Attr.IsDir() {
 			continue
 		}
 		for _, p := range in.Paths {
@@ -145,7 +177,7 @@ func (x *execution) disturbedDirs() []string {
 		dir, _ := split(n.Path)
 		add(pathNow(dir, moved))
 	}
-	return dirs
+	return changed, others
 }
 
 // pathNow follows a directory of the base through the moves of the directories above it.

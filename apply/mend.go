@@ -93,7 +93,8 @@ func (m *mender) mend() error {
 	if err := m.each(len(files), func(i int) error { return m.file(files[i]) }); err != nil {
 		return err
 	}
-	dirs := m.disturbedDirs()
+	dirs, others := m.disturbedDirs()
+	dirs = append(dirs, others...)
 	return m.each(len(dirs), func(i int) error { return m.setMeta(diff.Key{}, dirs[i]) })
 }
 

@@ -42,6 +42,16 @@ func NeedZFS(t testing.TB) {
 	}
 }
 
+// NeedZFSAlone ends the test where ZFS is not there for the tests alone: in the test machine the clock may be set and the module be unloaded,
+// a machine with pools of its own is left as it is. In the test machine it never skips.
+func NeedZFSAlone(t testing.TB) {
+	t.Helper()
+	NeedZFS(t)
+	if os.Getenv("SNAPDIFF_TESTVM") == "" {
+		t.Skip("needs ZFS for itself alone: it runs in the test machine")
+	}
+}
+
 // NeedLVM ends the test where there is no device-mapper or LVM. In the test machine, where there is, it never skips.
 func NeedLVM(t testing.TB) {
 	t.Helper()

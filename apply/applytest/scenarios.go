@@ -73,6 +73,8 @@ var Scenarios = []Scenario{
 		changes{Rename("d/e/x", "x"), Rename("d/keep", "keep"), RemoveAll("d")}, nil},
 	{"truncate", changes{Create("a", 90000, 1), Create("b", 90000, 2), Create("c", 10, 3)}, changes{Truncate("a", 5001), Truncate("b", 0), Truncate("c", 90000)}, nil},
 	{"punch", changes{Create("a", 200000, 1), Create("b", 90000, 2)}, changes{Punch("a", 40960, 81920), Punch("b", 100, 50)}, nil},
+	{"small hole", changes{Create("a", 0, 1), Create("b", 3000, 2), Create("c", 0, 1), Truncate("c", 100)},
+		changes{Truncate("a", 4086), Punch("b", 0, 4096), Write("c", 0, 10, 3)}, nil},
 	{"fill a hole", changes{Create("a", 10, 1), Truncate("a", 200000)}, changes{Write("a", 81920, 4096, 2)}, nil},
 	{"collapse", changes{Create("a", 200000, 1)}, changes{Collapse("a", 4096, 8192)}, []Feature{NeedsCollapse}},
 	{"zero range", changes{Create("a", 200000, 1)}, changes{ZeroRange("a", 40960, 8192)}, []Feature{NeedsZeroRange}},
