@@ -124,7 +124,7 @@ func (p pool) reserve(note *os.File) error {
 		}
 	}
 	if err := dmMessage(p.dm(), "reserve_metadata_snap"); err != nil {
-		return err
+		return p.readOnly(err)
 	}
 	if held, err = p.held(); err == nil && held == "" {
 		err = fmt.Errorf("thin pool %s: its metadata snapshot went away at once", p.Path())
@@ -139,6 +139,16 @@ func (p pool) reserve(note *os.File) error {
 		return errors.Join(err, p.release(note))
 	}
 	return nil
+}
+
+// readOnly says so where the pool takes no changes any more: that is why a message to it failed.
+func (p pool) readOnly(failed error) error {
+	t, err := dmStatus(p.dm())
+	if f := strings.Fields(t.params); err == nil && len(f) > 4 && f[4] == "ro" {
+		return advise("lvextend --poolmetadatasize +SIZE "+p.Path()+"; if lvs -o lv_check_needed says so, lvconvert --repair "+p.Path(),
+			"the thin pool %s has become read-only, %s blocks of its metadata are in use: %w", p.Path(), f[1], failed)
+	}
+	return failed
 }
 
 // freeing is the command that gives a metadata snapshot back which its owner left.

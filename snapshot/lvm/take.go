@@ -161,13 +161,16 @@ func room(origin Volume, all []Volume, n New) error {
 		switch {
 		case !ok:
 			return fmt.Errorf("the thin pool of %s is not there", origin.Path())
-		case pool.Health != "" || pool.NeedsCheck:
-			return advise("see lvs -o+lv_health_status,lv_check_needed and lvmthin(7)", "the thin pool %s is not well: %s", pool.Path(), pool.Health)
+		case pool.NeedsCheck:
+			return advise("see lvs -o+lv_health_status,lv_check_needed and lvmthin(7), Metadata check and repair", "the thin pool %s has to be checked: %s",
+				pool.Path(), pool.Health)
 		case pool.Data >= FullData:
 			return advise("lvextend -L +SIZE "+pool.Path(), "%w: the data of the thin pool %s is full to %.1f %%", ErrFull, pool.Path(), pool.Data)
 		case pool.Metadata >= FullMetadata:
 			return advise("lvextend --poolmetadatasize +SIZE "+pool.Path(), "%w: the metadata of the thin pool %s is full to %.1f %%", ErrFull,
 				pool.Path(), pool.Metadata)
+		case pool.Health != "":
+			return advise("see lvs -o+lv_health_status,lv_check_needed and lvmthin(7)", "the thin pool %s is not well: %s", pool.Path(), pool.Health)
 		}
 		return nil
 	}

@@ -14,6 +14,7 @@ if [ "${1:-}" != guest ]; then
 	exit
 fi
 files=$2 changed=$3 rounds=$4 bin=$5
+ulimit -n 524288 # as systemd gives to services
 for m in dm-mod dm-thin-pool dm-snapshot; do modprobe $m; done
 mkdir /src /mirror /snap
 { pvcreate -q /dev/ubda; vgcreate -q vg /dev/ubda; lvcreate -q -L 6G -T vg/pool; mkfs.ext4 -q /dev/ubdb; } >/dev/null 2>&1

@@ -15,6 +15,7 @@ if [ "${1:-}" != guest ]; then
 fi
 files=$2 changed=$3 wide=$4 rounds=$5 snapdiff=$6
 modprobe zfs
+ulimit -n 524288 # as systemd gives to services; the machine's own 4,096 are less than there are directories to keep open
 mkdir /vdev /mirror /snap
 mkfs.ext4 -q /dev/ubda; mount /dev/ubda /vdev; truncate -s 6G /vdev/disk
 mkfs.ext4 -q /dev/ubdb; mount /dev/ubdb /mirror

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,4 +129,25 @@ func command(t testing.TB, name string, args ...string) string {
 		t.Fatalf("%s %q: %v: %s", name, args, err, out)
 	}
 	return string(out)
+}
+
+// TestZFSDelegated: what zfs allow gives to a user is not enough, and that is said before anything is done.
+func TestZFSDelegated(t *testing.T) {
+	b := zfsBench(t)
+	Apply(t, b.origin.dir, Create("a", 10, 1))
+	b.run()
+	const user = 65534
+	b.zfs("allow", "-u", fmt.Sprint(user), "snapshot,hold,release,send,mount,destroy", "SOURCE")
+	b.must(os.Chmod("/dev/zfs", 0o666)) // as udev makes it
+	b.must(syscall.Setreuid(-1, user))
+	out, err := exec.Command("zfs", "snapshot", b.origin.source+"@hers").CombinedOutput() // he may do that much
+	b.checks(job.Missing, "only root", "sudo")
+	b.fails("only root", "sudo")
+	b.must(syscall.Setreuid(-1, 0))
+	if err != nil {
+		t.Errorf("the user's own snapshot: %v: %s", err, out)
+	}
+	b.haveSnapshots("ours:1 hers:0")
+	b.zfs("destroy", "SOURCE@hers")
+	b.native()
 }
