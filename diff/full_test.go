@@ -90,7 +90,7 @@ func readInode(t *testing.T, root *beneath.Root, path string, st *unix.Stat_t) i
 	return in
 }
 
-// holes lists the whole blocks that a file has no data in.
+// holes lists the blocks that a file has no data in; the last may be cut by its end.
 func holes(t *testing.T, path string, st *unix.Stat_t) []int64 {
 	t.Helper()
 	const block = 4096
@@ -98,7 +98,7 @@ func holes(t *testing.T, path string, st *unix.Stat_t) []int64 {
 	check(t, err)
 	defer f.Close()
 	var list []int64
-	for off := int64(0); off+block <= st.Size; off += block {
+	for off := int64(0); off < st.Size; off += block {
 		if start, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA); err == unix.ENXIO || start >= off+block {
 			list = append(list, off/block)
 		}
