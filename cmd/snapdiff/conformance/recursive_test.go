@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 )
 
@@ -325,6 +327,34 @@ func TestRecursiveBusy(t *testing.T) {
 			if v, err := job.Verify(t.Context(), b.job, job.VerifyOptions{}, t.Logf); err != nil {
 				t.Errorf("%v: %v", err, v.Found)
 			}
+		}
+	})
+}
+
+// TestRecursiveHeld: that a subvolume went is held as other deletions are, with the snapshots of all, and goes through when it is approved.
+func TestRecursiveHeld(t *testing.T) {
+	eachNested(t, func(t *testing.T, b *bench, _ *rand.Rand) {
+		Apply(t, b.origin.dir, subvolumeWith("one", 10)...)
+		Apply(t, b.origin.dir, subvolumeWith("two", 20)...)
+		b.run()
+		b.job.MaxDeleted = config.Limit{Count: 3}
+		Apply(t, b.origin.dir, DeleteSubvolume("one"), Append("two/a", 5, 1))
+		_, err := job.Run(t.Context(), b.job, job.Options{})
+		var held *job.RunHeld
+		if !errors.As(err, &held) || held.Held.Deleted != 4 {
+			t.Fatalf("the run says %v", err)
+		}
+		if n := len(b.kept()); n != 5 {
+			t.Errorf("%d snapshots are kept, want 3 of the base and 2 of the held run", n)
+		}
+		reports, err := job.Run(t.Context(), b.job, job.Options{Approve: held.Held.ID})
+		b.must(err)
+		if len(reports) != 1 || reports[0].How != "native" {
+			t.Errorf("the approved run is %+v", reports)
+		}
+		b.judge()
+		if n := len(b.kept()); n != 2 {
+			t.Errorf("%d snapshots are kept, want 2", n)
 		}
 	})
 }

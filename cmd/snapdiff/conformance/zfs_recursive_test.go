@@ -146,7 +146,7 @@ func TestZFSRecursiveRandom(t *testing.T) {
 				t.Log(err)
 			}
 		}
-		for range r.IntN(3) {
+		for range r.IntN(2) {
 			b.runKilled(time.Duration(r.Int64N(int64(time.Second))))
 		}
 		reports := b.runAll()
