@@ -68,7 +68,7 @@ func TestZFSSuspendedPool(t *testing.T) {
 
 	disk.fails(false)
 	b.command("zpool", "clear", pool)
-	b.must(sync.Wait())
+	_ = sync.Wait() // it fails if the pool was suspended before it began
 	b.native()
 }
 
