@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"snapdiff/diff"
+	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/fiemap"
 	"snapdiff/snapshot/gentle"
 )
 
@@ -146,6 +148,7 @@ type copier struct {
 	pace     *gentle.Pace
 	behind   gentle.Behind    // of a file that is made anew
 	sum      *diff.ContentSum // of what is copied; may be nil
+	lseek    seeker           // of src; nil: lseek(2)
 }
 
 // whole copies into a new, empty file. A file of one block that is there has no hole. (More blocks than the size needs
@@ -202,7 +205,11 @@ func roundUp(n int64) int64 { return (n + holeBlock - 1) / holeBlock * holeBlock
 // segments calls data and hole in turn for the parts of [off, end). All are found before the first is copied: what ext4 and
 // XFS allocated and never wrote is a hole only until reading ahead has brought pages of it into memory.
 func (c *copier) segments(off, end int64, data, hole func(off, end int64) error) error {
-	parts, err := dataParts(c.src, off, end)
+	lseek := c.lseek
+	if lseek == nil {
+		lseek = unix.Seek
+	}
+	parts, err := dataPartsBy(lseek, c.src, off, end)
 	if err != nil {
 		return readError(c.path, "look for holes in", err)
 	}
@@ -225,15 +232,34 @@ func (c *copier) segments(off, end int64, data, hole func(off, end int64) error)
 
 // dataParts are the parts of [off, end) of an open file that are no holes.
 func dataParts(in int, off, end int64) (parts []diff.Range, err error) {
+	return dataPartsBy(unix.Seek, in, off, end)
+}
+
+// seeker is lseek(2), or what knows better than it where holes are.
+type seeker func(fd int, off int64, whence int) (int64, error)
+
+// seekerOf gives what tells where the holes of files are on the filesystem of a directory: files that somebody has read.
+func seekerOf(dir *beneath.Root) (seeker, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(dir.FD(), &st); err != nil {
+		return nil, fmt.Errorf("looking at the filesystem of the store: %w", err)
+	}
+	if st.Type == unix.EXT4_SUPER_MAGIC || st.Type == unix.XFS_SUPER_MAGIC {
+		return fiemap.Seek, nil
+	}
+	return unix.Seek, nil
+}
+
+func dataPartsBy(lseek seeker, in int, off, end int64) (parts []diff.Range, err error) {
 	for off < end {
-		start, err := unix.Seek(in, off, unix.SEEK_DATA)
+		start, err := lseek(in, off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) || err == nil && start >= end { // nothing but a hole up to the end
 			return parts, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		stop, err := unix.Seek(in, start, unix.SEEK_HOLE)
+		stop, err := lseek(in, start, unix.SEEK_HOLE)
 		if err != nil {
 			return nil, err
 		}

@@ -45,6 +45,7 @@ type View struct {
 	lease *os.File // keeps the restore point from being dropped
 
 	patched bool // files of the mirror may be patched in place
+	lseek   seeker
 
 	catalog catalogPlace
 
@@ -89,6 +90,9 @@ func OpenView(path, catalog string, run int64) (*View, error) {
 		return nil, err
 	}
 	v.patched, err = patchesInPlace(root)
+	if err == nil {
+		v.lseek, err = seekerOf(root)
+	}
 	if err == nil {
 		err = v.begin()
 	}

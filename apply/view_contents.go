@@ -33,7 +33,8 @@ type Contents struct {
 type layers struct {
 	epoch epoch
 	size  int64
-	fixed bool        // base is all of it, and nobody ever writes to it
+	fixed bool // base is all of it, and nobody ever writes to it
+	lseek seeker
 	base  *descriptor // nil: all of it was saved, and there is no other any more
 	saved []savedRange
 	open  map[int64]*descriptor // objects that saved speaks of, by run
@@ -188,7 +189,7 @@ func (v *View) layers(e epoch, f ViewFile) (*layers, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &layers{epoch: e, open: map[int64]*descriptor{}}
+	l := &layers{epoch: e, lseek: v.lseek, open: map[int64]*descriptor{}}
 	where, err := v.where(f.node)
 	if err != nil {
 		return nil, err
@@ -324,7 +325,7 @@ func (l *layers) data(off, end int64) (parts []diff.Range, err error) {
 			return nil, err
 		}
 		stop = min(stop, end)
-		some, err := dataParts(int(*in), off, stop)
+		some, err := dataPartsBy(l.lseek, int(*in), off, stop)
 		if err != nil {
 			return nil, err
 		}
@@ -349,7 +350,7 @@ func (l *layers) seek(off int64, whence int) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		at, err := unix.Seek(int(*in), off, whence)
+		at, err := l.lseek(int(*in), off, whence)
 		if err == nil && at < end {
 			return at, nil
 		}

@@ -33,8 +33,9 @@ func newDestroyCommand() *cobra.Command {
 	}
 }
 
-// destroyPatience is how long a run waits for snapshots to be destroyed, to tell what goes wrong. It mostly takes milliseconds.
-const destroyPatience = 100 * time.Millisecond
+// destroyPatience is how long a run waits for snapshots to be destroyed, to tell what goes wrong. It mostly takes milliseconds. Tests
+// make it longer.
+var destroyPatience = 100 * time.Millisecond
 
 // leaveToDestroy destroys snapshots in a process of its own (this program, started again), which goes on when it takes longer. It has to be
 // a process: a program does not end before the system calls of its threads. Where it is killed the snapshot stays or is gone,
