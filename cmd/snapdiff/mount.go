@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -259,11 +260,53 @@ func umountAll(mounts []string) error {
 }
 
 func umount(dir string) error {
+	serving := servers(dir)
+	defer func() {
+		for _, fd := range serving {
+			unix.Close(fd)
+		}
+	}()
 	if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil {
 		return fmt.Errorf("umount %s: %w (a program that works in it keeps it busy)", output.Name(dir), err)
+	}
+	for _, fd := range serving {
+		waitForEnd(fd)
 	}
 	if strings.HasPrefix(dir, mountsDir+"/") {
 		os.Remove(dir) // it was made by mount; if somebody uses it, it may stay
 	}
 	return nil
+}
+
+// servers gives pidfds of the processes that serve a mount. They hold its restore point until they end.
+func servers(dir string) (fds []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range all {
+		text, _ := os.ReadFile(file)
+		args := strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+		if !slices.Contains(args, "--foreground") || !slices.Contains(args, "mount") || args[len(args)-1] != dir {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.Split(file, "/")[2])
+		if err != nil {
+			continue
+		}
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}
+
+// serverPatience is how long umount waits for a server that has nothing to serve any more, so that a prune right after it finds nothing in use.
+const serverPatience = 10 * time.Second
+
+// waitForEnd waits for a process, by its pidfd.
+func waitForEnd(fd int) {
+	for end := time.Now().Add(serverPatience); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, time.Until(end)).Milliseconds()))
+		if n > 0 || err != unix.EINTR {
+			return
+		}
+	}
 }
