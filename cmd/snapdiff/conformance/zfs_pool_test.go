@@ -139,11 +139,11 @@ func TestZFSDelegated(t *testing.T) {
 	const user = 65534
 	b.zfs("allow", "-u", fmt.Sprint(user), "snapshot,hold,release,send,mount,destroy", "SOURCE")
 	b.must(os.Chmod("/dev/zfs", 0o666)) // as udev makes it
-	b.must(syscall.Setreuid(-1, user))
+	b.must(syscall.Setresuid(-1, user, -1))
 	out, err := exec.Command("zfs", "snapshot", b.origin.source+"@hers").CombinedOutput() // he may do that much
 	b.checks(job.Missing, "only root", "sudo")
 	b.fails("only root", "sudo")
-	b.must(syscall.Setreuid(-1, 0))
+	b.must(syscall.Setresuid(0, 0, 0)) // FUSE asks for all three
 	if err != nil {
 		t.Errorf("the user's own snapshot: %v: %s", err, out)
 	}
