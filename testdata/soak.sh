@@ -74,7 +74,7 @@ report() {
 		done
 	done
 }
-lines() { grep -F "$2 " "$work/$side.$1" || true; }
+lines() { grep "^$2 " "$work/$side.$1" || true; }
 
 list_host >"$work/host.list"
 list_guest >"$work/guest.list"

@@ -56,8 +56,7 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 	if !strings.HasPrefix(top, "/") {
 		return nil, fmt.Errorf("dataset %s is not mounted and has no mountpoint, so nobody knows where the datasets below it belong", d.Name)
 	}
-	sortPlaces(all)
-	return all, nil
+	return all, sortPlaces(all)
 }
 
 // place finds out where a dataset belongs; top is the mount point of the source.
@@ -81,8 +80,9 @@ func (c *Child) place(kind, canmount, mountpoint, top string) {
 	}
 }
 
-// sortPlaces puts datasets in order. Of two with one place the one that is mounted has it.
-func sortPlaces(all []Child) {
+// sortPlaces puts datasets in order. Of two with one place the one that is mounted has it; that both are is an error, for what else is
+// mounted below that place may lie in the one that is hidden.
+func sortPlaces(all []Child) error {
 	slices.SortStableFunc(all, func(a, b Child) int {
 		switch {
 		case (a.Place == "") != (b.Place == ""):
@@ -94,14 +94,22 @@ func sortPlaces(all []Child) {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	have := map[string]bool{"": true}
+	have := map[string]*Child{}
 	for i := range all {
 		c := &all[i]
-		if c.Place != "" && have[c.Place] {
+		if c.Place == "" {
+			continue
+		}
+		switch other := have[c.Place]; {
+		case other == nil:
+			have[c.Place] = c
+		case c.Dir != "":
+			return fmt.Errorf("%w: %s and %s at %s", ErrSamePlace, other.Name, c.Name, c.Dir)
+		default:
 			c.Place, c.Why = "", "another dataset has its mount point"
 		}
-		have[c.Place] = true
 	}
+	return nil
 }
 
 // TakeAll takes snapshots of the dataset and of these below it, all at one instant, and holds them; see Take. The children in the mark have no

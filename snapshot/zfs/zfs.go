@@ -33,6 +33,7 @@ var (
 	ErrNoKey     = errors.New("is encrypted and its key is not loaded")
 	ErrSuspended = errors.New("is suspended: its devices fail")
 	ErrNotTop    = errors.New("is not the mount point of a dataset")
+	ErrSamePlace = errors.New("two datasets are mounted at one place")
 )
 
 // Error is a command of ZFS that failed.

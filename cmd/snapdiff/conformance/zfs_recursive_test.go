@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -121,7 +122,7 @@ func TestZFSRecursiveRandom(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(Seed(t), 9))
 	b := datasets(t)
-	made := 0
+	made, at := 0, map[string]int{} // which dataset is where
 	b.run()
 	for range rounds {
 		for i := range count {
@@ -132,8 +133,12 @@ func TestZFSRecursiveRandom(t *testing.T) {
 				continue
 			}
 			place := RandomPath(r)
+			if at[place] != 0 {
+				continue // two at one place are refused
+			}
 			if made == 0 || r.IntN(2) == 0 {
 				made++
+				at[place] = made
 				t.Logf("dataset %d at %s", made, place)
 				if _, err := b.tryZFS("create", "-o", fmt.Sprintf("mountpoint=%s/%s", b.origin.dir, place), fmt.Sprintf("SOURCE/%d", made)); err != nil {
 					t.Log(err)
@@ -141,6 +146,8 @@ func TestZFSRecursiveRandom(t *testing.T) {
 				continue
 			}
 			n := 1 + r.IntN(made)
+			maps.DeleteFunc(at, func(_ string, of int) bool { return of == n })
+			at[place] = n
 			t.Logf("dataset %d to %s", n, place)
 			if _, err := b.tryZFS("set", fmt.Sprintf("mountpoint=%s/%s", b.origin.dir, place), fmt.Sprintf("SOURCE/%d", n)); err != nil {
 				t.Log(err)
@@ -155,4 +162,16 @@ func TestZFSRecursiveRandom(t *testing.T) {
 		}
 	}
 	b.judgePast()
+}
+
+// TestZFSRecursiveTwoAtOnePlace: where two datasets are mounted at one place the run is refused, and goes on when one of them is elsewhere.
+func TestZFSRecursiveTwoAtOnePlace(t *testing.T) {
+	b := datasets(t)
+	b.run()
+	for _, name := range []string{"first", "second"} {
+		b.zfs("create", "-o", "mountpoint="+filepath.Join(b.origin.dir, "place"), "SOURCE/"+name)
+	}
+	b.fails("two datasets are mounted at one place", "give it another mount point")
+	b.zfs("set", "mountpoint="+filepath.Join(b.origin.dir, "other"), "SOURCE/second")
+	b.native()
 }
