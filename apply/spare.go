@@ -23,15 +23,15 @@ const (
 // KeepSpare makes the file that keeps some room in the store, if it is not there and there is plenty of room. It is no failure when
 // the filesystem cannot set room aside.
 func (s *Store) KeepSpare() error {
-	there, err := exists(s.top, spareFile)
-	if err != nil || there {
+	st, err := s.top.Lstat(spareFile)
+	if err == nil && st.Blocks*512 >= spareBytes || err != nil && !missing(err) { // one that a kill left empty is filled
 		return err
 	}
 	free, err := freeBytes(s.path)
 	if err != nil || free < spareMake {
 		return err
 	}
-	fd, err := s.top.Open(spareFile, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	fd, err := s.top.Open(spareFile, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("setting some room aside: %w", err)
 	}

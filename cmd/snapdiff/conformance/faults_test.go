@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"snapdiff/apply"
@@ -222,11 +223,12 @@ func TestPruneOnAFullDisk(t *testing.T) {
 				if left, err := apply.RestorePoints(b.job.Store, ""); err != nil || len(left) != 2 {
 					t.Errorf("left are %v, %v; fates %v", left, err, fates)
 				}
+				b.must(os.WriteFile(spare, nil, 0o600)) // as a kill leaves it
 				if _, err := job.Prune(t.Context(), b.job, false, apply.Options{}); err != nil {
 					t.Error(err)
 				}
-				if _, err := os.Stat(spare); err != nil {
-					t.Errorf("afterwards: %v", err)
+				if st, err := os.Stat(spare); err != nil || st.Sys().(*syscall.Stat_t).Blocks*512 < 4<<20 {
+					t.Errorf("afterwards: %v, %v", st, err)
 				}
 			}
 		})
