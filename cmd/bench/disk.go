@@ -67,15 +67,12 @@ func newDisk(work, name, kind string, files int) (*disk, error) {
 	if err != nil {
 		return nil, errors.Join(err, command("losetup", "--detach", d.device))
 	}
-	return d, nil
+	return d, command("losetup", "--detach", d.device) // by the kernel, when it is unmounted
 }
 
 // remove unmounts and deletes it.
 func (d *disk) remove() error {
 	if err := command("umount", d.mount); err != nil {
-		return err
-	}
-	if err := command("losetup", "--detach", d.device); err != nil {
 		return err
 	}
 	return os.Remove(d.image)

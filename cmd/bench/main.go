@@ -86,7 +86,7 @@ func main() {
 	}
 	o, err := parse()
 	if err == nil {
-		err = run(o)
+		err = apart(o)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -97,8 +97,6 @@ func main() {
 // run makes the source, measures each contestant and writes the table. Everything it made is removed at the end.
 func run(o options) error {
 	switch {
-	case o.report != "":
-		return writeReport(o.save, o.report)
 	case o.growth != "":
 		return runGrowth(o)
 	}
