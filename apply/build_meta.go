@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot/beneath"
 )
 
 // node is an inode whose attributes are read or set: by descriptor where it can be opened without side effects
@@ -75,26 +77,9 @@ func (n node) chmod(mode uint32) error {
 	}
 	err := unix.Fchmodat(n.dir, n.base, mode, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.EOPNOTSUPP {
-		return n.chmodByDescriptor(mode) // a symlink, or Linux before 6.6, which has no fchmodat2
+		return beneath.ChmodByDescriptor(n.dir, n.base, mode) // a symlink, or Linux before 6.6, which has no fchmodat2
 	}
 	return err
-}
-
-// chmodByDescriptor does not follow a symlink that somebody put in the place of a device or fifo.
-func (n node) chmodByDescriptor(mode uint32) error {
-	fd, err := unix.Openat(n.dir, n.base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		return unix.EOPNOTSUPP
-	}
-	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), mode)
 }
 
 // setMtime leaves the access time alone.

@@ -96,7 +96,7 @@ func TestChmodByNameFollowsNoSymlink(t *testing.T) {
 	check(t, os.Symlink(o.file, filepath.Join(dir, "fifo")))
 	root, before := openRoot(t, dir), o.state(t)
 	n := node{spot: spot{dir: root.FD(), base: "fifo"}, fd: -1}
-	for what, err := range map[string]error{"chmod": n.chmod(0o6777), "the way of old kernels": n.chmodByDescriptor(0o6777)} {
+	for what, err := range map[string]error{"chmod": n.chmod(0o6777), "the way of old kernels": beneath.ChmodByDescriptor(n.dir, n.base, 0o6777)} {
 		if err != unix.EOPNOTSUPP {
 			t.Errorf("%s: %v", what, err)
 		}

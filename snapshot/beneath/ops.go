@@ -95,14 +95,15 @@ func (r *Root) Chmod(path string, mode uint32) error {
 	return r.at("chmod", path, func(fd int, base string) error {
 		err := unix.Fchmodat(fd, base, mode, unix.AT_SYMLINK_NOFOLLOW)
 		if err == unix.EOPNOTSUPP || err == unix.EINVAL {
-			return r.chmodByDescriptor(fd, base, mode) // Linux before 6.6 has no fchmodat2
+			return ChmodByDescriptor(fd, base, mode) // Linux before 6.6 has no fchmodat2
 		}
 		return err
 	})
 }
 
-func (r *Root) chmodByDescriptor(dir int, base string, mode uint32) error {
-	fd, err := r.openat2(dir, base, unix.O_PATH, 0)
+// ChmodByDescriptor is fchmodat with AT_SYMLINK_NOFOLLOW for kernels that do not have it; base is one name in dir.
+func ChmodByDescriptor(dir int, base string, mode uint32) error {
+	fd, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
