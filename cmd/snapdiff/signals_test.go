@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"snapdiff/apply/applytest"
 )
 
 // stoppedBy starts a command line as a program, sends it a signal as soon as ready holds, and gives its status and all that it said.
@@ -116,4 +120,93 @@ func TestSignalAtAQuestion(t *testing.T) {
 	if out := b.snapdiff(0, "log", "a"); !strings.Contains(out, "r2") {
 		t.Errorf("something was erased:\n%s", out)
 	}
+}
+
+// An interrupt at any moment of any command ends it with the status that says so, and nothing is wrong afterwards.
+func TestSignalAtAnyMoment(t *testing.T) {
+	random := rand.New(rand.NewPCG(applytest.Seed(t), 7))
+	b := newJobBench(t, "keep = { last = 3 }")
+	b.write("always")
+	b.snapdiff(0, "init")
+	files, rounds := 0, 2
+	if applytest.Soak() {
+		rounds = 15
+	}
+	change := func() {
+		b.write("always")
+		for i := range 300 {
+			b.write(fmt.Sprintf("%d/%d", i%20, files+i), fmt.Sprintf("%d/same", i%20))
+		}
+		b.allRight(os.RemoveAll(filepath.Join(b.source, fmt.Sprint(random.IntN(20)))))
+		files += 100
+	}
+	nothing := func() {}
+	commands := []struct {
+		before func()
+		args   []string
+	}{
+		{change, []string{"run"}},
+		{change, []string{"run", "--full"}},
+		{nothing, []string{"run"}},
+		{nothing, []string{"verify"}},
+		{nothing, []string{"verify", "--checksums"}},
+		{nothing, []string{"verify", "--history"}},
+		{nothing, []string{"doctor"}},
+		{func() { b.allRight(os.Remove(b.catalog())) }, []string{"doctor", "--repair"}},
+		{nothing, []string{"restore", "latest", ".", "TO"}},
+		{nothing, []string{"tar", "latest"}},
+		{nothing, []string{"find", "*"}},
+		{nothing, []string{"log", "always"}},
+		{nothing, []string{"diff"}},
+		{func() { b.snapdiff(0, "run"); change(); b.snapdiff(0, "run") }, []string{"prune"}},
+		{func() {
+			b.write("erased/" + fmt.Sprint(files))
+			b.snapdiff(0, "run")
+			b.allRight(os.RemoveAll(filepath.Join(b.source, "erased")))
+			b.snapdiff(0, "run")
+		},
+			[]string{"erase", "--yes", "erased"}},
+	}
+	for round := range rounds {
+		for _, c := range commands {
+			args := slices.Clone(c.args)
+			if i := slices.Index(args, "TO"); i >= 0 {
+				args[i] = filepath.Join(t.TempDir(), "to")
+			}
+			what := fmt.Sprintf("round %d, %q", round, args)
+			c.before()
+			status, said := b.interrupted(time.Duration(random.IntN(300))*time.Millisecond, args...)
+			switch {
+			case status == 130 && strings.Contains(said, "stopped by SIGINT"), status == 0:
+			case status == -1 && said == "": // before it had begun to listen
+			default:
+				t.Errorf("%s: status %d:\n%s", what, status, said)
+			}
+			if out := b.snapdiff(0, "doctor", "--repair"); c.args[0] != "doctor" && strings.Contains(out, "rebuilt") {
+				t.Errorf("%s has damaged the catalog:\n%s", what, out)
+			}
+			b.snapdiff(0, "run")
+			b.equal()
+			b.snapdiff(0, "verify", "--history")
+			if out := b.snapdiff(0, "doctor"); !strings.Contains(out, "sound") {
+				t.Errorf("%s: doctor says:\n%s", what, out)
+			}
+		}
+	}
+}
+
+// interrupted starts a command line as a program and sends it SIGINT after a while, if it has not ended.
+func (b *jobBench) interrupted(after time.Duration, args ...string) (status int, said string) {
+	b.t.Helper()
+	cmd := exec.Command("/proc/self/exe", append([]string{"--config", b.config}, args...)...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	b.allRight(cmd.Start())
+	time.Sleep(after)
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		b.t.Fatal(err)
+	}
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode(), errs.String()
 }
