@@ -1,7 +1,9 @@
 package apply
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -19,7 +21,7 @@ import (
 //   - The number of names of files is right.
 //   - Nothing is left in stage, in plans, in copied, in moves, in times, in patches and in trim.
 func (s *Store) CheckCatalog() (wrong []string, err error) {
-	c := &catalogCheck{s: s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
+	c := newCatalogCheck(context.Background(), s)
 	for _, step := range []func() error{c.leftOvers, c.history, c.saved, c.directories, c.fileNames, c.names} {
 		if err := step(); err != nil {
 			return c.wrong, err
@@ -29,11 +31,15 @@ func (s *Store) CheckCatalog() (wrong []string, err error) {
 }
 
 type catalogCheck struct {
-	s         *Store
-	wrong     []string
-	dirs      map[int64]string // live directories by node
-	inHistory map[uint64]int   // names in history by inode number
-	files     int64            // names of files in the mirror
+	ctx   context.Context
+	s     *Store
+	wrong []string
+	dirs  map[int64]string // live directories by node
+	files int64            // names of files in the mirror
+}
+
+func newCatalogCheck(ctx context.Context, s *Store) *catalogCheck {
+	return &catalogCheck{ctx: ctx, s: s, dirs: map[int64]string{}}
 }
 
 func (c *catalogCheck) fault(format string, args ...any) {
@@ -81,7 +87,7 @@ func (c *catalogCheck) history() error {
 		return err
 	}
 	for _, run := range runs {
-		err := c.s.history_.ReadDir(run, func(name string, _ uint8, ino uint64) error {
+		err := c.s.history_.ReadDir(run, func(name string, _ uint8, _ uint64) error {
 			if _, err := strconv.ParseInt(strings.TrimSuffix(name, savedSuffix), 10, 64); err != nil {
 				if name != "manifest" && !strings.HasPrefix(name, "foreign-") {
 					c.fault("history/%s/%s is not ours", run, name)
@@ -92,7 +98,6 @@ func (c *catalogCheck) history() error {
 				c.fault("history/%s/%s is needed by no version", run, name)
 			}
 			delete(needed, run+"/"+name)
-			c.inHistory[ino]++
 			return nil
 		})
 		if err != nil {
@@ -135,6 +140,9 @@ func (c *catalogCheck) directories() error {
 	queue := []int64{rootNode}
 	c.dirs[rootNode] = ""
 	for len(queue) > 0 {
+		if err := context.Cause(c.ctx); err != nil {
+			return err
+		}
 		node := queue[0]
 		queue = queue[1:]
 		nodes := map[string]int64{}
@@ -184,15 +192,30 @@ func (c *catalogCheck) fileNames() error {
 	return err
 }
 
-// names compares the names of files that have a node with the mirror.
-func (c *catalogCheck) names() error {
-	type file struct {
-		stat  unix.Stat_t
-		path  string
-		names uint64
+// mirror looks at the names in the mirror alone.
+func (c *catalogCheck) mirror() error {
+	for _, step := range []func() error{c.directories, c.fileNames, c.names} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	files := map[int64]*file{}
-	err := c.s.query(`SELECT m.dir, m.name, m.node, n.alive FROM names m LEFT JOIN nodes n ON n.id = m.node`, func(row *sqlite.Stmt) error {
+	return nil
+}
+
+// checkedFile is what names remembers of an inode that has more names than one.
+type checkedFile struct {
+	ino, links uint64
+	path       string
+	names      uint64 // that the catalog knows
+}
+
+// names compares the names of files that have a node with the mirror. It remembers none of those with one name: there may be millions.
+func (c *catalogCheck) names() error {
+	files := map[int64]*checkedFile{}
+	err := c.s.query(`SELECT m.dir, m.name, m.node, n.alive, (SELECT count(*) FROM names o WHERE o.node = m.node) FROM names m LEFT JOIN nodes n ON n.id = m.node`, func(row *sqlite.Stmt) error {
+		if err := context.Cause(c.ctx); err != nil {
+			return err
+		}
 		dir, ok := c.dirs[row.ColumnInt64(0)]
 		path, node := join(dir, columnBytes(row, 1)), row.ColumnInt64(2)
 		if !ok || !row.ColumnBool(3) {
@@ -204,16 +227,16 @@ func (c *catalogCheck) names() error {
 			c.fault("name %q of node %d is not in the mirror", path, node)
 			return nil
 		}
-		if err != nil {
+		if err != nil || st.Nlink == 1 && row.ColumnInt64(4) == 1 {
 			return err
 		}
 		f := files[node]
 		if f == nil {
-			f = &file{stat: st, path: path}
+			f = &checkedFile{ino: st.Ino, links: uint64(st.Nlink), path: path}
 			files[node] = f
 		}
 		f.names++
-		if f.stat.Ino != st.Ino {
+		if f.ino != st.Ino {
 			c.fault("names %q and %q of node %d are two inodes", f.path, path, node)
 		}
 		return nil
@@ -221,9 +244,39 @@ func (c *catalogCheck) names() error {
 	if err != nil {
 		return err
 	}
+	maps.DeleteFunc(files, func(_ int64, f *checkedFile) bool { return f.links == f.names })
+	return c.linkedFromHistory(files)
+}
+
+// linkedFromHistory looks whether the names that inodes have too many are in history.
+func (c *catalogCheck) linkedFromHistory(files map[int64]*checkedFile) error {
+	if len(files) == 0 {
+		return nil
+	}
+	found := map[uint64]uint64{}
+	for _, f := range files {
+		found[f.ino] = 0
+	}
+	err := c.s.history_.ReadDir("", func(run string, dtype uint8, _ uint64) error {
+		if dtype != unix.DT_DIR && dtype != unix.DT_UNKNOWN {
+			return nil
+		}
+		if err := context.Cause(c.ctx); err != nil {
+			return err
+		}
+		return c.s.history_.ReadDir(run, func(_ string, _ uint8, ino uint64) error {
+			if n, ok := found[ino]; ok {
+				found[ino] = n + 1
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
 	for node, f := range files {
-		if uint64(f.stat.Nlink) != f.names+uint64(c.inHistory[f.stat.Ino]) {
-			c.fault("node %d (%q) has %d names, its inode %d", node, f.path, f.names, f.stat.Nlink)
+		if f.links != f.names+found[f.ino] {
+			c.fault("node %d (%q) has %d names, its inode %d", node, f.path, f.names, f.links)
 		}
 	}
 	return nil

@@ -144,15 +144,9 @@ func (d *doctor) mirror() error {
 		return err // it is known to differ
 	}
 	d.o.Say("comparing the names in the mirror with the catalog")
-	c := &catalogCheck{s: d.s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
-	if err := c.history(); err != nil {
+	c := newCatalogCheck(d.ctx, d.s)
+	if err := c.mirror(); err != nil {
 		return err
-	}
-	c.wrong = nil
-	for _, step := range []func() error{c.directories, c.fileNames, c.names} {
-		if err := step(); err != nil {
-			return err
-		}
 	}
 	if len(c.wrong) == 0 {
 		return nil

@@ -158,15 +158,9 @@ func (s *Store) VerifyMirror(ctx context.Context, share func(dir string) bool, p
 		}
 		dirs = append(dirs, sub...)
 	}
-	names := &catalogCheck{s: s, dirs: map[int64]string{}, inHistory: map[uint64]int{}}
-	if err := names.history(); err != nil {
+	names := newCatalogCheck(ctx, s)
+	if err := names.mirror(); err != nil {
 		return nil, err
-	}
-	names.wrong = nil
-	for _, step := range []func() error{names.directories, names.fileNames, names.names} {
-		if err := step(); err != nil {
-			return nil, err
-		}
 	}
 	slices.Sort(c.rotten)
 	return &SumCheck{Files: c.files.Load(), Bytes: c.bytes.Load(), Unknown: c.unknown.Load(), Rotten: c.rotten, Altered: names.wrong}, nil
@@ -213,24 +207,17 @@ func (s *Store) VerifyHistory(ctx context.Context, point int64, catalog string, 
 	if err != nil {
 		return nil, err
 	}
-	objects, err := s.objectsOf(point)
+	runs, err := s.numbers(`SELECT DISTINCT run FROM versions WHERE content = 1 AND run > ? ORDER BY run`, point)
 	if err != nil {
 		return nil, err
 	}
-	bad := make([]bool, len(objects))
-	err = inChunks(ctx, defaultWorkers(), len(objects), func(i int) error {
-		ok, err := c.check(s.history_, historyObject(objects[i].run, objects[i].node))
-		bad[i] = missing(err) || err == nil && !ok
-		return ignoreMissing(err)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("verifying history: %w", err)
-	}
 	var lost []object
-	for i, o := range objects {
-		if bad[i] {
-			lost = append(lost, o)
+	for _, run := range runs {
+		gone, err := c.lostOf(run, point)
+		if err != nil {
+			return nil, fmt.Errorf("verifying history: %w", err)
 		}
+		lost = append(lost, gone...)
 	}
 	saved, err := s.missingSaved()
 	if err != nil {
@@ -244,17 +231,34 @@ func (s *Store) VerifyHistory(ctx context.Context, point int64, catalog string, 
 	return done, nil
 }
 
-// objectsOf gives the objects with the contents that a restore point shows, all objects for 0.
-func (s *Store) objectsOf(point int64) (objects []object, err error) {
-	sql := `SELECT run, node FROM versions WHERE content = 1 AND ?1 = 0 ORDER BY run, node`
-	if point != 0 {
-		sql = `SELECT v.run, v.node FROM versions v JOIN nodes n ON n.id = v.node WHERE v.content = 1 AND v.run > ?1 AND n.born <= ?1
-			AND NOT EXISTS (SELECT 1 FROM versions o WHERE o.node = v.node AND o.run > ?1 AND o.run < v.run AND o.content = 1) ORDER BY v.run, v.node`
+// lostOf compares the objects of one run that a restore point rests on and gives those that are missing or rotten.
+func (c *sumChecker) lostOf(run, point int64) (lost []object, err error) {
+	objects, err := c.s.objectsOf(run, point)
+	if err != nil {
+		return nil, err
 	}
+	bad := make([]bool, len(objects))
+	err = inChunks(c.ctx, defaultWorkers(), len(objects), func(i int) error {
+		ok, err := c.check(c.s.history_, historyObject(objects[i].run, objects[i].node))
+		bad[i] = missing(err) || err == nil && !ok
+		return ignoreMissing(err)
+	})
+	for i, o := range objects {
+		if bad[i] {
+			lost = append(lost, o)
+		}
+	}
+	return lost, err
+}
+
+// objectsOf gives the objects of one run with contents that a restore point shows; all objects for 0.
+func (s *Store) objectsOf(run, point int64) (objects []object, err error) {
+	sql := `SELECT run, node FROM versions v WHERE content = 1 AND run = ?1 AND (?2 = 0
+		OR (SELECT born FROM nodes WHERE id = v.node) <= ?2 AND NOT EXISTS (SELECT 1 FROM versions o WHERE o.node = v.node AND o.run > ?2 AND o.run < v.run AND o.content = 1)) ORDER BY node`
 	err = s.query(sql, func(row *sqlite.Stmt) error {
 		objects = append(objects, object{row.ColumnInt64(0), row.ColumnInt64(1)})
 		return nil
-	}, point)
+	}, run, point)
 	return objects, catalogError("list what is in history", err)
 }
 
