@@ -5,8 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // ZFSPool makes a pool in a file for the duration of the test and gives its name. Its datasets are mounted below dir, the
@@ -37,6 +42,16 @@ func DestroyPool(t testing.TB, pool string) {
 			command(t, "zpool", "destroy", "-f", pool) // to say why not
 			return
 		}
+		unmountHidden(pool)
+	}
+}
+
+// unmountHidden unmounts all datasets of a pool, the last one first: zpool destroy goes by paths, and fails where one dataset is mounted over
+// another. What is busy stays.
+func unmountHidden(pool string) {
+	all, _ := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return !strings.HasPrefix(m.Source, pool+"/"), false })
+	for _, m := range slices.Backward(all) {
+		_ = unix.Unmount(m.Mountpoint, 0)
 	}
 }
 

@@ -21,23 +21,17 @@ type Child struct {
 }
 
 // Children are all datasets below this one, by their places, those that have none last. Where a dataset belongs is where it is mounted, or what
-// its property mountpoint says.
+// its property mountpoint says. One that another dataset was mounted over, or over a directory above it, has no place: nobody sees it there.
 func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 	lines, err := run(ctx, "list", "-H", "-p", "-r", "-t", "filesystem,volume", "-o", "name,guid,type,canmount,mountpoint,keystatus", d.Name)
 	if err != nil {
 		return nil, fmt.Errorf("list the datasets below %s: %w", d.Name, err)
 	}
-	mounts, err := zfsMounts()
+	t, err := readMounts()
 	if err != nil {
 		return nil, err
 	}
-	at := map[string]string{}
-	for _, m := range mounts {
-		if at[m.Source] == "" {
-			at[m.Source] = m.Mountpoint
-		}
-	}
-	top := d.Dir
+	top, topMount := d.Dir, t.of(d.Name, d.Dir)
 	var all []Child
 	for _, f := range lines {
 		if len(f) != 6 {
@@ -49,14 +43,20 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 			}
 			continue
 		}
-		c := Child{Dataset: Dataset{Name: f[0], GUID: f[1], Dir: at[f[0]], Locked: f[5] == "unavailable"}}
+		c := Child{Dataset: Dataset{Name: f[0], GUID: f[1], Locked: f[5] == "unavailable"}}
+		m, over := t.below(c.Name, top, topMount)
+		c.mountedAt(m)
 		c.place(f[2], f[3], f[4], top)
+		if over != "" {
+			c.Place, c.Why = "", over+" is mounted over it"
+		}
 		all = append(all, c)
 	}
 	if !strings.HasPrefix(top, "/") {
 		return nil, fmt.Errorf("dataset %s is not mounted and has no mountpoint, so nobody knows where the datasets below it belong", d.Name)
 	}
-	return all, sortPlaces(all)
+	sortPlaces(all)
+	return all, nil
 }
 
 // place finds out where a dataset belongs; top is the mount point of the source.
@@ -80,9 +80,8 @@ func (c *Child) place(kind, canmount, mountpoint, top string) {
 	}
 }
 
-// sortPlaces puts datasets in order. Of two with one place the one that is mounted has it; that both are is an error, for what else is
-// mounted below that place may lie in the one that is hidden.
-func sortPlaces(all []Child) error {
+// sortPlaces puts datasets in order. Of two with one place the one that is mounted has it.
+func sortPlaces(all []Child) {
 	slices.SortStableFunc(all, func(a, b Child) int {
 		switch {
 		case (a.Place == "") != (b.Place == ""):
@@ -94,22 +93,16 @@ func sortPlaces(all []Child) error {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	have := map[string]*Child{}
+	taken := ""
 	for i := range all {
 		c := &all[i]
-		if c.Place == "" {
-			continue
-		}
-		switch other := have[c.Place]; {
-		case other == nil:
-			have[c.Place] = c
-		case c.Dir != "":
-			return fmt.Errorf("%w: %s and %s at %s", ErrSamePlace, other.Name, c.Name, c.Dir)
-		default:
+		if c.Place != "" && c.Place == taken {
 			c.Place, c.Why = "", "another dataset has its mount point"
 		}
+		if c.Place != "" {
+			taken = c.Place
+		}
 	}
-	return nil
 }
 
 // TakeAll takes snapshots of the dataset and of these below it, all at one instant, and holds them; see Take. The children in the mark have no

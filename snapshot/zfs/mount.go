@@ -13,7 +13,7 @@ import (
 // needed for it, whatever mountpoint, canmount and snapdir are, and nobody else sees it: it hangs on a descriptor and goes with it,
 // also when the process is killed. release must be called after the Root was closed.
 func Mount(name string) (root *beneath.Root, release func() error, err error) {
-	fd, err := attach(name)
+	fd, err := attach(name, true)
 	if err != nil {
 		return nil, nil, fmt.Errorf("mount snapshot %s: %w", name, err)
 	}
@@ -25,8 +25,9 @@ func Mount(name string) (root *beneath.Root, release func() error, err error) {
 	return root, func() error { return unix.Close(fd) }, nil
 }
 
-// attach makes the mount by fsopen(2), fsconfig(2) and fsmount(2).
-func attach(name string) (int, error) {
+// attach mounts a snapshot or a dataset by fsopen(2), fsconfig(2) and fsmount(2). Of a dataset that is mounted it gives another view;
+// unix.EBUSY if it is mounted read-only and readOnly is not set.
+func attach(name string, readOnly bool) (int, error) {
 	config, err := unix.Fsopen("zfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
@@ -35,8 +36,10 @@ func attach(name string) (int, error) {
 	if err := unix.FsconfigSetString(config, "source", name); err != nil {
 		return -1, err
 	}
-	if err := unix.FsconfigSetFlag(config, "ro"); err != nil {
-		return -1, err
+	if readOnly {
+		if err := unix.FsconfigSetFlag(config, "ro"); err != nil {
+			return -1, err
+		}
 	}
 	if err := unix.FsconfigCreate(config); err != nil {
 		return -1, err

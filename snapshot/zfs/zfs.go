@@ -33,7 +33,6 @@ var (
 	ErrNoKey     = errors.New("is encrypted and its key is not loaded")
 	ErrSuspended = errors.New("is suspended: its devices fail")
 	ErrNotTop    = errors.New("is not the mount point of a dataset")
-	ErrSamePlace = errors.New("two datasets are mounted at one place")
 )
 
 // Error is a command of ZFS that failed.
@@ -125,6 +124,7 @@ type Dataset struct {
 	Name string
 	GUID string // decimal
 	Dir  string // where it is mounted, "" if it is not
+	dev  uint64 // st_dev of what is in it, if it is mounted
 	// Locked: it is encrypted and its key is not loaded.
 	Locked bool
 }
@@ -144,8 +144,20 @@ func Lookup(ctx context.Context, name string) (Dataset, error) {
 	if lines[0][2] != "filesystem" {
 		return Dataset{}, fmt.Errorf("dataset %s %w", name, ErrVolume)
 	}
-	dir, err := mountOf(name)
-	return Dataset{Name: name, GUID: lines[0][1], Dir: dir, Locked: lines[0][3] == "unavailable"}, err
+	t, err := readMounts()
+	if err != nil {
+		return Dataset{}, err
+	}
+	d := Dataset{Name: name, GUID: lines[0][1], Locked: lines[0][3] == "unavailable"}
+	d.mountedAt(t.of(name, ""))
+	return d, nil
+}
+
+// mountedAt says where it is mounted; nil: nowhere.
+func (d *Dataset) mountedAt(m *mountinfo.Info) {
+	if m != nil {
+		d.Dir, d.dev = m.Mountpoint, unix.Mkdev(uint32(m.Major), uint32(m.Minor))
+	}
 }
 
 // At finds the dataset whose mount point is path; ErrNotTop.
@@ -154,18 +166,20 @@ func At(ctx context.Context, path string) (Dataset, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return Dataset{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	mounts, err := zfsMounts()
+	t, err := readMounts()
 	if err != nil {
 		return Dataset{}, err
 	}
-	for _, m := range mounts {
+	for _, m := range t.sets {
 		var top unix.Stat_t
 		if uint32(m.Major) != unix.Major(st.Dev) || uint32(m.Minor) != unix.Minor(st.Dev) || unix.Stat(m.Mountpoint, &top) != nil {
 			continue
 		}
-		if top.Dev == st.Dev && top.Ino == st.Ino && !strings.Contains(m.Source, "@") {
+		if top.Dev == st.Dev && top.Ino == st.Ino {
 			d, err := Lookup(ctx, m.Source)
-			d.Dir = path
+			if real, err := filepath.EvalSymlinks(path); err == nil { // it may be mounted in several places
+				d.mountedAt(t.of(m.Source, real))
+			}
 			return d, err
 		}
 	}
@@ -174,34 +188,17 @@ func At(ctx context.Context, path string) (Dataset, error) {
 
 // Mounted are the datasets that are mounted below the dataset's mount point, as paths relative to it. A snapshot has empty
 // directories in their place.
-func (d Dataset) Mounted() ([]string, error) {
-	mounts, err := zfsMounts()
-	if err != nil || d.Dir == "" {
+func (d Dataset) Mounted() (below []string, err error) {
+	t, err := readMounts()
+	if err != nil {
 		return nil, err
 	}
-	var below []string
-	for _, m := range mounts {
-		if rel, ok := strings.CutPrefix(m.Mountpoint, strings.TrimSuffix(d.Dir, "/")+"/"); ok && !strings.Contains(m.Source, "@") {
-			below = append(below, rel)
+	for _, m := range t.sets {
+		if d.Dir != "" && isBelow(m.Mountpoint, d.Dir) {
+			below = append(below, strings.TrimPrefix(m.Mountpoint[len(d.Dir):], "/"))
 		}
 	}
 	return below, nil
-}
-
-// flush writes out what programs changed through mmap: unlike other writes it is not in a snapshot otherwise.
-func (d Dataset) flush() error {
-	if d.Dir == "" {
-		return nil
-	}
-	fd, err := unix.Open(d.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		defer unix.Close(fd)
-		err = unix.Syncfs(fd)
-	}
-	if err != nil {
-		return fmt.Errorf("write out what is dirty in %s: %w", d.Dir, err)
-	}
-	return nil
 }
 
 // CheckKey gives ErrNoKey when the dataset was encrypted and its key not loaded when it was looked up.
@@ -210,20 +207,4 @@ func (d Dataset) CheckKey() error {
 		return fmt.Errorf("dataset %s %w", d.Name, ErrNoKey)
 	}
 	return nil
-}
-
-// mountOf gives the directory where a dataset is mounted, "" for none. Where it is in several it does not matter which.
-func mountOf(name string) (string, error) {
-	mounts, err := zfsMounts()
-	for _, m := range mounts {
-		if m.Source == name {
-			return m.Mountpoint, err
-		}
-	}
-	return "", err
-}
-
-// zfsMounts are the mounts that show the top of a ZFS filesystem; Source is the dataset.
-func zfsMounts() ([]*mountinfo.Info, error) {
-	return mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.FSType != "zfs" || m.Root != "/", false })
 }

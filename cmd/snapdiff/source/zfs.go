@@ -70,7 +70,6 @@ func zfsHint(err error, name string) error {
 		{errors.Is(err, zfs.ErrNoKey), "zfs load-key " + name},
 		{errors.Is(err, zfs.ErrVolume), "name a dataset that is a filesystem: zfs list -t filesystem"},
 		{errors.Is(err, zfs.ErrSuspended), "zpool status -x says why; when the devices are back: zpool clear " + pool},
-		{errors.Is(err, zfs.ErrSamePlace), "zfs unmount one of them, or give it another mount point: zfs set mountpoint=DIR DATASET"},
 		{errors.Is(err, zfs.ErrNotTop), "name the dataset itself (zfs list), or the directory where it is mounted"},
 		{strings.Contains(said, "permission denied"), "run snapdiff as root of the machine itself: what zfs allow gives is not enough to mount snapshots and to own every file"},
 		{strings.Contains(said, "read-only") || strings.Contains(said, "readonly"), fmt.Sprintf("the pool is imported read-only: zpool export %s && zpool import %s", pool, pool)},
