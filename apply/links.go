@@ -36,7 +36,7 @@ type linkName struct {
 func (s *Store) Links() *LinkIndex { return &LinkIndex{s: s} }
 
 // LinkIndex reads the index in blocks of numbers that lie side by side: what changed often does. All of it is one read
-// transaction of the catalog: to begin and end one costs more than to read a block. It is a diff.SignatureIndex.
+// transaction of the catalog: to begin and end one costs more than to read a block. It is a diff.SignatureIndex and a diff.RangeIndex.
 type LinkIndex struct {
 	s      *Store
 	end    func(*error)                  // of the transaction; nil before the first question
@@ -63,6 +63,12 @@ type indexed struct {
 const (
 	linkBlock  = 32   // numbers in a block; ZFS tells changes in blocks of so many
 	linkBlocks = 4096 // most blocks held
+)
+
+// The names of all inodes of a range of numbers: number, that of the directory, name, generation, signature.
+const (
+	linksQuery = `SELECT l.ino, d.ino, l.name, l.gen, l.sig FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`
+	dirsQuery  = `SELECT n.ino, d.ino, n.name, n.gen, NULL FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`
 )
 
 // Names implements diff.LinkIndex.
@@ -93,10 +99,7 @@ func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 		return indexed{}, err
 	}
 	block := map[uint64]indexed{}
-	for _, query := range []string{
-		`SELECT l.ino, d.ino, l.name, l.gen, l.sig FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`,
-		`SELECT n.ino, d.ino, n.name, n.gen, NULL FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`,
-	} {
+	for _, query := range []string{linksQuery, dirsQuery} {
 		err := l.s.query(query, func(row *sqlite.Stmt) error {
 			num := uint64(row.ColumnInt64(0))
 			i := block[num]
@@ -114,6 +117,23 @@ func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 	}
 	l.blocks[first] = block
 	return block[ino], nil
+}
+
+// Each implements diff.RangeIndex.
+func (l *LinkIndex) Each(first, last uint64, yield func(k diff.Key, dir bool, name diff.Ref) error) error {
+	if err := l.begin(); err != nil {
+		return err
+	}
+	for _, query := range []string{linksQuery, dirsQuery} {
+		err := l.s.query(query, func(row *sqlite.Stmt) error {
+			k := diff.Key{Ino: uint64(row.ColumnInt64(0)), Gen: uint64(row.ColumnInt64(3))}
+			return yield(k, query == dirsQuery, diff.Ref{Parent: uint64(row.ColumnInt64(1)), Name: columnBytes(row, 2)})
+		}, int64(first), int64(last))
+		if err != nil {
+			return catalogError("read the link index", err)
+		}
+	}
+	return nil
 }
 
 // begin makes sure that the store has an index, and begins the transaction.

@@ -72,6 +72,8 @@ type Place struct {
 	Number uint64
 	Dir    string // a path in the whole; "" for the source
 	Top    uint64 // number of its top directory, without that of the child
+	// Find, if not nil, gives the numbers of directories in it that whole does not show, by paths below its top.
+	Find func(path string) (uint64, error)
 }
 
 // PartsOf works out how the filesystems lie in each other that whole shows as one tree.
@@ -84,13 +86,9 @@ func PartsOf(whole *beneath.Root, places []Place) (*Parts, error) {
 		}
 		dir := dirOf(p.Dir)
 		around := placeOf(dir, places)
-		ino := around.Top
-		if around.Dir != dir {
-			st, err := whole.Lstat(dir)
-			if err != nil {
-				return nil, fmt.Errorf("the directory around %q: %w", p.Dir, err)
-			}
-			ino = st.Ino
+		ino, err := around.number(whole, dir)
+		if err != nil {
+			return nil, fmt.Errorf("the directory around %q: %w", p.Dir, err)
 		}
 		parent, err := ChildIno(around.Number, ino)
 		if err != nil {
@@ -99,6 +97,18 @@ func PartsOf(whole *beneath.Root, places []Place) (*Parts, error) {
 		list[i].At = Ref{parent, strings.TrimPrefix(p.Dir[len(dir):], "/")}
 	}
 	return NewParts(list), nil
+}
+
+// number gives that of a directory of the filesystem, by its path in the whole.
+func (p Place) number(whole *beneath.Root, dir string) (uint64, error) {
+	switch {
+	case dir == p.Dir:
+		return p.Top, nil
+	case p.Find != nil:
+		return p.Find(dir[len(p.Dir)+1:])
+	}
+	st, err := whole.Lstat(dir)
+	return st.Ino, err
 }
 
 // placeOf gives the filesystem that a directory of the whole is in.

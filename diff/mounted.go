@@ -252,7 +252,12 @@ func (m *Mounted) Xattrs(num uint64) (string, error) {
 	if err != nil || !ok {
 		return "", err
 	}
-	list, err := m.root.Xattrs(path)
+	return xattrsAt(m.root, path)
+}
+
+// xattrsAt is Tree.Xattrs by a path.
+func xattrsAt(root *beneath.Root, path string) (string, error) {
+	list, err := root.Xattrs(path)
 	if err != nil || len(list) == 0 {
 		return "", err
 	}

@@ -37,6 +37,9 @@ type Mark struct {
 	// Recursive: the source's children were taken too, those that it had.
 	Recursive bool    `json:",omitempty"`
 	Children  []Child `json:",omitempty"`
+	// Left are snapshots that were of children once, of which the filesystem is not below the source any more (ZFS: a dataset that was renamed):
+	// no list of the source's snapshots shows them. They are to be destroyed.
+	Left []Mark `json:",omitempty"`
 	// Numbered is the highest number that a child of the source was ever given.
 	Numbered uint64 `json:",omitempty"`
 }

@@ -1,6 +1,7 @@
 package zfsfeed
 
 import (
+	"fmt"
 	"sync"
 
 	"snapdiff/diff"
@@ -23,6 +24,17 @@ func (x *index) Names(ino uint64) ([]diff.Ref, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.names.Names(ino)
+}
+
+// Each implements diff.RangeIndex.
+func (x *index) Each(first, last uint64, yield func(k diff.Key, dir bool, name diff.Ref) error) error {
+	r, ok := x.names.(diff.RangeIndex)
+	if !ok {
+		return fmt.Errorf("the link index cannot be read through: %w", diff.ErrNotNative)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return r.Each(first, last, yield)
 }
 
 // Signature implements diff.SignatureIndex.

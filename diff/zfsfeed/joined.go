@@ -21,6 +21,8 @@ type Part struct {
 	Number uint64 // see diff.ChildIno; 0 is the source
 	Dir    string // where it is in the tree
 	Root   *beneath.Root
+	// Lost, in the base: the snapshot is gone, and so is the dataset in next. Root is the dataset's place in the mirror.
+	Lost bool
 }
 
 // Changes are what ZFS tells of one dataset that both snapshots have. Base and Next of the Snapshots need not be set.
@@ -31,15 +33,10 @@ type Changes struct {
 
 // DiffAll is Diff for snapshots of several datasets. changes is asked for each that both have; what it sends is closed.
 func DiffAll(ctx context.Context, base, next Whole, changes func(number uint64) (Changes, error), links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
-	from, err := base.parts()
-	if err != nil {
+	d := &joinedDiff{base: base, next: next, changes: changes, index: newIndex(links), opts: opts, feeds: map[uint64]*feed{}}
+	if err := d.layout(); err != nil {
 		return nil, err
 	}
-	to, err := next.parts()
-	if err != nil {
-		return nil, err
-	}
-	d := &joinedDiff{base: base, next: next, from: from, to: to, changes: changes, index: newIndex(links), opts: opts, feeds: map[uint64]*feed{}}
 	var list []diff.Candidate
 	for number := range d.numbers() {
 		found, err := d.read(ctx, number)
@@ -52,16 +49,36 @@ func DiffAll(ctx context.Context, base, next Whole, changes func(number uint64) 
 	for i := range forests {
 		forests[i] = &forest{d.feeds, diff.Buffers{Pace: opts.Pace}}
 	}
-	set, err := diff.CompareJoined(ctx, from, to, forests, list, opts)
+	set, err := diff.CompareJoined(ctx, d.from, d.to, forests, list, opts)
 	if err != nil {
 		return nil, fmt.Errorf("comparing snapshots of several datasets: %w", err)
 	}
 	return set, nil
 }
 
-func (w Whole) parts() (*diff.Parts, error) {
+// layout works out how the datasets lie in each other.
+func (d *joinedDiff) layout() (err error) {
+	d.remains = map[uint64]*diff.Remains{}
+	for _, p := range d.base.All {
+		if p.Lost {
+			if d.remains[p.Number], err = diff.NewRemains(p.Root, p.Number, d.index); err != nil {
+				return err
+			}
+		}
+	}
+	if d.from, err = d.base.parts(d.remains); err == nil {
+		d.to, err = d.next.parts(nil)
+	}
+	return err
+}
+
+func (w Whole) parts(remains map[uint64]*diff.Remains) (*diff.Parts, error) {
 	places := make([]diff.Place, len(w.All))
 	for i, p := range w.All {
+		if r := remains[p.Number]; r != nil {
+			places[i] = diff.Place{Number: p.Number, Dir: p.Dir, Top: r.Root(), Find: r.Find}
+			continue
+		}
 		top, err := topNumber(p.Root)
 		if err != nil {
 			return nil, err
@@ -87,6 +104,7 @@ type joinedDiff struct {
 	index      *index
 	opts       diff.Options
 	feeds      map[uint64]*feed
+	remains    map[uint64]*diff.Remains // of the lost ones
 }
 
 // numbers are those of all datasets of both snapshots.
@@ -110,6 +128,10 @@ func (d *joinedDiff) read(ctx context.Context, number uint64) ([]diff.Candidate,
 	f := &feed{objects: &objects{data: map[uint64]*extents{}}, index: newIndex(childIndex{d.index, number}), opts: opts, baseRoot: base, nextRoot: next,
 		hidden: [2]map[diff.Ref]bool{d.from.Hidden(number), d.to.Hidden(number)}}
 	d.feeds[number] = f
+	if left := d.remains[number]; left != nil {
+		f.base, f.next = left, nothing{left.Root()}
+		return nil, nil
+	}
 	var err error
 	switch {
 	case base != nil && next != nil:

@@ -153,6 +153,21 @@ func Lookup(ctx context.Context, name string) (Dataset, error) {
 	return d, nil
 }
 
+// ByGUID finds a dataset in the pool of another one; ErrNoDataset.
+func ByGUID(ctx context.Context, in Dataset, guid string) (Dataset, error) {
+	pool, _, _ := strings.Cut(in.Name, "/")
+	lines, err := run(ctx, "list", "-H", "-p", "-r", "-t", "filesystem", "-o", "name,guid", pool)
+	for _, f := range lines {
+		if len(f) == 2 && f[1] == guid {
+			return Dataset{Name: f[0], GUID: guid}, nil
+		}
+	}
+	if err == nil {
+		err = ErrNoDataset
+	}
+	return Dataset{}, fmt.Errorf("find the dataset with the GUID %s: %w", guid, err)
+}
+
 // mountedAt says where it is mounted; nil: nowhere.
 func (d *Dataset) mountedAt(m *mountinfo.Info) {
 	if m != nil {

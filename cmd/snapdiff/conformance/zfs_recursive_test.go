@@ -91,11 +91,8 @@ func TestZFSRecursive(t *testing.T) {
 		b.full("exclude was changed")
 	}
 
-	for line := range strings.Lines(b.zfs("list", "-H", "-r", "-t", "snapshot", "-o", "name", "SOURCE/two")) {
-		b.zfs("release", b.tag(strings.TrimSpace(line)), strings.TrimSpace(line))
-	}
-	b.zfs("destroy", "-r", "SOURCE/two")
-	b.full("gone")
+	b.destroy("two")
+	said("none off vol", native("one was destroyed"))
 	b.job.Recursive = false
 	b.full("recursive was switched off")
 	for line := range strings.Lines(b.zfs("list", "-H", "-r", "-t", "snapshot", "-o", "name", "SOURCE")) {

@@ -322,6 +322,8 @@ func (c *checker) base(ctx context.Context, src source.Source, mark snapshot.Mar
 		snap.Close()
 	case !errors.Is(err, snapshot.ErrGone) && !errors.Is(err, snapshot.ErrAltered):
 		c.add(Missing, err)
+	case errors.Is(err, source.ErrDatasetGone):
+		c.say(Note, "", "%v; the next run takes it out of the mirror", err)
 	case c.job.OnLostBase == config.LostBaseStop:
 		c.say(Missing, fmt.Sprintf("snapdiff run %s --full", c.job.Name), "%s cannot be used any more: %v", what, err)
 	default:

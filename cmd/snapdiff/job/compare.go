@@ -58,6 +58,9 @@ func (r *runner) compare(ctx context.Context, last *apply.RunInfo, next *source.
 // comparable opens the base, or says why it cannot be compared natively with the new snapshot.
 func (r *runner) comparable(ctx context.Context, mark, next snapshot.Mark) (base *source.Snapshot, reason string, err error) {
 	base, err = r.src.Open(ctx, mark)
+	if f, ok := r.src.(source.Forgetter); ok && errors.Is(err, snapshot.ErrGone) {
+		base, err = f.OpenWithout(ctx, mark, next, r.store.Mirror())
+	}
 	switch {
 	case errors.Is(err, snapshot.ErrGone), errors.Is(err, snapshot.ErrAltered):
 		return nil, "the " + err.Error(), nil

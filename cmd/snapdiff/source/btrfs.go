@@ -122,13 +122,13 @@ func (s *btrfsSource) Foreign(_ context.Context, path string) (snapshot.Mark, er
 }
 
 func (s *btrfsSource) Open(_ context.Context, mark snapshot.Mark) (*Snapshot, error) {
-	return openWhole(mark, func(mark snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error) {
-		path, err := btrfs.Find(mark, s.job.Snapshots)
+	return openWhole(mark, func(c snapshot.Child) (part, error) {
+		path, err := btrfs.Find(c.Mark, s.job.Snapshots)
 		if err != nil {
-			return nil, mark, nil, err
+			return part{}, err
 		}
 		root, err := beneath.Open(path)
-		return root, mark, nil, err
+		return part{number: c.Number, dir: string(c.Dir), mark: c.Mark, root: root}, err
 	})
 }
 

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,11 +24,20 @@ type part struct {
 	dir    string // its place in the whole
 	mark   snapshot.Mark
 	root   *beneath.Root
+	lost   bool // the snapshot is gone: root is what the mirror has
+	// release is to be called after the Root was closed; may be nil.
+	release func() error
 }
 
-// opener opens the snapshot of one filesystem. It gives the mark with the present path, and what is to be called after the Root was closed; that
-// may be nil.
-type opener func(snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error)
+// opener opens the snapshot of one filesystem and gives a part with the present path in its mark.
+type opener func(snapshot.Child) (part, error)
+
+// Forgetter is a Parent that can do without the snapshots of children that are not there any more, where it is shown what the mirror has of
+// them.
+type Forgetter interface {
+	// OpenWithout is Open of a base of which snapshots are gone, to be compared with next. snapshot.ErrGone says that it cannot do without one.
+	OpenWithout(ctx context.Context, base, next snapshot.Mark, mirror *beneath.Root) (*Snapshot, error)
+}
 
 // openWhole opens a snapshot and those of the source's children that belong to it, as one tree.
 func openWhole(mark snapshot.Mark, open opener) (*Snapshot, error) {
@@ -58,19 +68,19 @@ func openParts(mark snapshot.Mark, open opener) (*Snapshot, error) {
 	}
 	all := append([]snapshot.Child{{Mark: mark}}, mark.Children...)
 	for i, c := range all {
-		root, own, release, err := open(c.Mark)
+		p, err := open(c)
 		if err != nil && i == 0 {
 			return nil, err
 		}
 		if err != nil {
 			return nil, errors.Join(err, snap.Close())
 		}
-		if release != nil {
-			releases = append(releases, release)
+		if p.release != nil {
+			releases = append(releases, p.release)
 		}
-		snap.parts = append(snap.parts, part{c.Number, string(c.Dir), own, root})
+		snap.parts = append(snap.parts, p)
 		if i == 0 {
-			snap.Root, snap.Mark = root, own
+			snap.Root, snap.Mark = p.root, p.mark
 		}
 	}
 	return snap, nil

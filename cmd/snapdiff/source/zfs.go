@@ -115,6 +115,11 @@ func (s *zfsSource) Take(ctx context.Context) (snapshot.Mark, error) {
 	if s.all = all; s.deep { // that was of the dataset alone
 		s.all = nil
 	}
+	if err == nil {
+		if mark.Left, err = s.left(ctx); err != nil {
+			err = errors.Join(err, s.Drop(context.WithoutCancel(ctx), mark))
+		}
+	}
 	return mark, zfsHint(err, s.dataset.Name)
 }
 
@@ -167,6 +172,9 @@ func (s *zfsSource) find(ctx context.Context, mark snapshot.Mark) (string, error
 			return h.Path, nil
 		}
 	}
+	if s.deep && mark.Source != s.dataset.GUID {
+		return s.elsewhere(ctx, mark)
+	}
 	return "", fmt.Errorf("snapshot %s (%s): %w", mark.ID, mark.Path, snapshot.ErrGone)
 }
 
@@ -188,14 +196,14 @@ func (s *zfsSource) open(ctx context.Context, mark snapshot.Mark) (*Snapshot, er
 }
 
 func (s *zfsSource) opener(ctx context.Context) opener {
-	return func(mark snapshot.Mark) (*beneath.Root, snapshot.Mark, func() error, error) {
-		name, err := s.find(ctx, mark)
+	return func(c snapshot.Child) (part, error) {
+		name, err := s.find(ctx, c.Mark)
 		if err != nil {
-			return nil, mark, nil, zfsHint(err, s.dataset.Name)
+			return part{}, zfsHint(err, s.dataset.Name)
 		}
-		mark.Path = name
+		c.Mark.Path = name
 		root, release, err := zfs.Mount(name)
-		return root, mark, release, zfsHint(err, name)
+		return part{number: c.Number, dir: string(c.Dir), mark: c.Mark, root: root, release: release}, zfsHint(err, name)
 	}
 }
 
@@ -264,7 +272,7 @@ func (s *zfsSource) clean(ctx context.Context, keep []snapshot.Mark) error {
 			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.cleanElsewhere(ctx, keep, kept))...)
 }
 
 // Comparable: snapshots that one dataset has are of one line. (Where it was rolled back to an older one, or its snapshots went to a

@@ -42,6 +42,9 @@ func (s *zfsSource) takeAll(ctx context.Context, name string) (snapshot.Mark, er
 	if err = mark.Number(s.former); err == nil {
 		err = s.withoutHomeless(ctx, &mark)
 	}
+	if err == nil {
+		mark.Left, err = s.left(ctx)
+	}
 	if err != nil {
 		return mark, errors.Join(err, s.Drop(context.WithoutCancel(ctx), mark))
 	}
@@ -129,7 +132,7 @@ func (s *Snapshot) markOf(number uint64) snapshot.Mark {
 func wholeOf(s *Snapshot) zfsfeed.Whole {
 	w := zfsfeed.Whole{Root: s.Root}
 	for _, p := range s.parts {
-		w.All = append(w.All, zfsfeed.Part{Number: p.number, Dir: p.dir, Root: p.root})
+		w.All = append(w.All, zfsfeed.Part{Number: p.number, Dir: p.dir, Root: p.root, Lost: p.lost})
 	}
 	return w
 }
