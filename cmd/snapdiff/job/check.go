@@ -220,7 +220,7 @@ func (c *checker) store(ctx context.Context, src source.Source) bool {
 			text = "%s is not there: no store yet, or the backup disk is not mounted"
 		}
 		c.say(Missing, "snapdiff init "+c.job.Name, text, c.job.Store)
-		c.room(src)
+		c.room(ctx, src)
 		return false
 	}
 	if err != nil {
@@ -235,14 +235,13 @@ func (c *checker) store(ctx context.Context, src source.Source) bool {
 }
 
 // room looks whether a first copy finds room.
-func (c *checker) room(src source.Source) {
+func (c *checker) room(ctx context.Context, src source.Source) {
 	var st unix.Statfs_t
 	if src == nil || unix.Statfs(existing(c.job.Store), &st) != nil {
 		return
 	}
-	free := int64(st.Bavail) * st.Bsize
-	if used := usedBytes(src.Dir()); used > free {
-		c.say(Warning, "", "up to %s are in use on the source's filesystem, the store's has %s left", output.Size(used), output.Size(free))
+	if used := usedBytes(ctx, src); used > fits(&st) {
+		c.say(Warning, "", "up to %s are in use in the source, the store's filesystem has %s left", output.Size(used), output.Size(int64(st.Bavail)*st.Bsize))
 	}
 }
 
@@ -271,7 +270,7 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 		c.say(Note, "snapdiff run "+c.job.Name, "r%d was cut off; the next run finishes it first", cut.ID)
 		c.base(ctx, src, cut.Mark, fmt.Sprintf("the snapshot of r%d", cut.ID))
 	case last == nil:
-		c.room(src)
+		c.room(ctx, src)
 	}
 	if last != nil && (cut == nil || cut.State == apply.Recorded) {
 		c.base(ctx, src, last.Mark, "the base (the snapshot that the mirror equals)")

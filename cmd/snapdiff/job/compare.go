@@ -108,7 +108,7 @@ func (r *runner) diff(ctx context.Context, base, next *source.Snapshot, opts dif
 func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot) (*apply.Run, error) {
 	r.say("comparing in full: %s", reason)
 	mirror := r.store.Mirror()
-	opts := r.fullOptions(r.comparing(1))
+	opts := r.fullOptions(r.comparing(ctx, 1))
 	sums := r.collectSums(&opts)
 	changes, rekey, err := diff.Full(ctx, mirror, next.Root, r.src.Keys(next), opts)
 	if err = errors.Join(err, sums()); err != nil {
@@ -120,11 +120,11 @@ func (r *runner) full(ctx context.Context, reason string, next *source.Snapshot)
 
 // comparing tells how far a full comparison of one share of so many is. What is in use on the source's filesystem is the most
 // that there is to read; nil where nobody wants to know.
-func (r *runner) comparing(shares int) func(names, bytes int64) {
+func (r *runner) comparing(ctx context.Context, shares int) func(names, bytes int64) {
 	if r.opts.Progress == nil {
 		return nil
 	}
-	total := usedBytes(r.src.Dir()) / int64(max(shares, 1))
+	total := usedBytes(ctx, r.src) / int64(max(shares, 1))
 	return func(names, bytes int64) {
 		r.opts.Progress(apply.Progress{Doing: "comparing", Names: names, Bytes: bytes, OfBytes: max(total, bytes+1)})
 	}
@@ -141,8 +141,13 @@ func (r *runner) adopted() (bool, error) {
 	return found, err
 }
 
-// usedBytes is how much is in use on the filesystem at dir, 0 if that cannot be told.
-func usedBytes(dir string) int64 {
+// usedBytes is how much there is to copy at most, 0 if that cannot be told: what is in use on the filesystem, if nothing better is known.
+func usedBytes(ctx context.Context, src source.Source) int64 {
+	if s, ok := src.(source.Sizer); ok {
+		n, _ := s.Used(ctx)
+		return n
+	}
+	dir := src.Dir()
 	var st unix.Statfs_t
 	if dir == "" || unix.Statfs(dir, &st) != nil {
 		return 0

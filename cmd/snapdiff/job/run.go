@@ -389,7 +389,7 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 	}
 	opts := r.applyOptions()
 	if r.opts.Progress != nil {
-		total := usedBytes(r.src.Dir()) // the most there can be, so the time left is the most too
+		total := usedBytes(ctx, r.src) // the most there can be, so the time left is the most too
 		opts.Progress = func(p apply.Progress) { p.OfBytes = max(total, p.Bytes+1); r.opts.Progress(p) }
 	}
 	keys := r.src.Keys(next)

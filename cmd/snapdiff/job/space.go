@@ -51,6 +51,15 @@ func checkLeastRoom(j config.Job) error {
 // compressing are filesystems that may hold more than they have room for. What does not fit at this ratio is refused there.
 const compressing = 4
 
+// fits is how many bytes of files may fit on a filesystem, at most.
+func fits(st *unix.Statfs_t) int64 {
+	free := int64(st.Bavail) * st.Bsize
+	if st.Type == unix.BTRFS_SUPER_MAGIC || st.Type == zfsMagic {
+		free *= compressing
+	}
+	return free
+}
+
 // checkRoom refuses a change set that cannot fit, before the mirror is touched.
 func (r *runner) checkRoom(changes *diff.ChangeSet, next *beneath.Root) error {
 	var bytes, inodes int64
@@ -70,12 +79,8 @@ func (r *runner) checkRoom(changes *diff.ChangeSet, next *beneath.Root) error {
 	if err := errors.Join(failed, unix.Fstatfs(r.store.Mirror().FD(), &st)); err != nil {
 		return fmt.Errorf("estimate the room that the run needs: %w", err)
 	}
-	free := int64(st.Bavail) * st.Bsize
-	if st.Type == unix.BTRFS_SUPER_MAGIC || st.Type == zfsMagic {
-		free *= compressing
-	}
 	switch {
-	case bytes > free:
+	case bytes > fits(&st):
 		return &NoSpace{r.job.Store, fmt.Errorf("the run needs about %s, %s are free; the mirror was not touched", output.Size(bytes), output.Size(int64(st.Bavail)*st.Bsize))}
 	case st.Files > 0 && inodes > int64(st.Ffree):
 		return &NoSpace{r.job.Store, fmt.Errorf("the run makes %s files, %s inodes are free; the mirror was not touched", output.Count(inodes), output.Count(int64(st.Ffree)))}

@@ -234,7 +234,7 @@ func (r *runner) newest(ctx context.Context) (*apply.RunInfo, *source.Snapshot, 
 // compareWithSnapshot compares the mirror. only may be nil (see diff.FullOptions). What is found right gets its checksum.
 func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot, opts VerifyOptions, only func(string, bool) bool, v *Verification) (*diff.ChangeSet, error) {
 	var mu sync.Mutex
-	tell := r.comparing(opts.Of)
+	tell := r.comparing(ctx, opts.Of)
 	full := r.fullOptions(func(names, bytes int64) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -80,6 +80,12 @@ type Expecter interface {
 	Expect(base snapshot.Mark)
 }
 
+// Sizer is a Source that knows better than the filesystem where it is mounted how much there is to copy.
+type Sizer interface {
+	// Used is the most that there is to copy, in bytes.
+	Used(ctx context.Context) (int64, error)
+}
+
 // Holder is a Source that keeps others from destroying its base.
 type Holder interface {
 	// Held says how others meet the hold on a snapshot, and how to give it up; "" when there is none.

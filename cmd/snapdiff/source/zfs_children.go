@@ -30,11 +30,11 @@ func (s *zfsSource) withChildrenOf(mark snapshot.Mark) {
 
 // takeAll takes snapshots of the source and of the datasets that are mounted below its mount point, but for what is excluded.
 func (s *zfsSource) takeAll(ctx context.Context, name string) (snapshot.Mark, error) {
-	children, err := s.children(ctx)
+	children, not, err := s.children(ctx)
 	if err != nil {
 		return snapshot.Mark{}, err
 	}
-	s.all = nil
+	s.all, s.not = nil, not
 	mark, err := zfs.TakeAll(ctx, s.dataset, children, name, s.tag())
 	if err != nil {
 		return mark, err
@@ -51,24 +51,24 @@ func (s *zfsSource) takeAll(ctx context.Context, name string) (snapshot.Mark, er
 	return mark, nil
 }
 
-// children are the datasets to be taken with the source. One that the mirror has and that cannot be read now must not go from it.
-func (s *zfsSource) children(ctx context.Context) (list []zfs.Child, err error) {
+// children are the datasets to be taken with the source, and those below it that are not. One that the mirror has and that cannot be read now
+// must not go from it.
+func (s *zfsSource) children(ctx context.Context) (list []zfs.Child, not []Unfollowed, err error) {
 	all, err := s.dataset.Children(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	exclude, err := diff.ParseExclude(append(s.Exclude(), s.job.Exclude...))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s.not = nil
 	for _, c := range all {
 		known := slices.ContainsFunc(s.former.Children, func(f snapshot.Child) bool { return f.Mark.Source == c.GUID })
 		switch {
 		case c.Place != "" && exclude.Match(c.Place), diff.TooDeep(c.Place):
 			continue
 		case c.Place != "" && c.Locked && known:
-			return nil, zfsHint(c.CheckKey(), c.Name)
+			return nil, nil, zfsHint(c.CheckKey(), c.Name)
 		case c.Place != "" && c.Locked:
 			c.Why = "its key is not loaded"
 		}
@@ -80,9 +80,26 @@ func (s *zfsSource) children(ctx context.Context) (list []zfs.Child, err error) 
 		if path == "" {
 			path = strings.TrimPrefix(c.Name, s.dataset.Name+"/")
 		}
-		s.not = append(s.not, Unfollowed{path, c.Why})
+		not = append(not, Unfollowed{path, c.Why})
 	}
-	return list, nil
+	return list, not, nil
+}
+
+// Used implements Sizer.
+func (s *zfsSource) Used(ctx context.Context) (bytes int64, err error) {
+	sizes, err := zfs.Referenced(ctx, s.dataset, s.job.Recursive)
+	if err != nil {
+		return 0, err
+	}
+	bytes = sizes[s.dataset.Name]
+	if !s.job.Recursive {
+		return bytes, nil
+	}
+	children, _, err := s.children(ctx)
+	for _, c := range children {
+		bytes += sizes[c.Name]
+	}
+	return bytes, err
 }
 
 // withoutHomeless gives up the snapshots of children whose place is no directory in the snapshots around them: nobody sees them there.
