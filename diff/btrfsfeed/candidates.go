@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -28,8 +29,10 @@ func candidates(ctx context.Context, fd int, bound uint64, workers int) ([]diff.
 	group, ctx := errgroup.WithContext(ctx)
 	for range min(workers, len(parts)) {
 		group.Go(func() error {
-			s := search{ctx: ctx, cursor: btrfs.NewCursor(fd, make([]byte, 256<<10)), bound: bound}
-			s.cursor.Most = 16 * fewNames
+			cursor, done := borrow(fd)
+			defer done()
+			cursor.Most = 16 * fewNames
+			s := search{ctx: ctx, cursor: cursor, bound: bound}
 			for {
 				i := int(taken.Add(1)) - 1
 				if i >= len(parts) {
@@ -47,14 +50,27 @@ func candidates(ctx context.Context, fd int, bound uint64, workers int) ([]diff.
 		return nil, err
 	}
 	list := slices.Concat(parts...)
-	return list, complete(list, newTree(fd))
+	return list, complete(list, fd)
+}
+
+// buffers are those of searches.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+
+// borrow gives a cursor for a short time.
+func borrow(fd int) (cursor *btrfs.Cursor, done func()) {
+	buf := buffers.Get().(*[]byte)
+	return btrfs.NewCursor(fd, *buf), func() { buffers.Put(buf) }
 }
 
 // complete looks up the directories of which only a name was seen.
-func complete(list []diff.Candidate, t *tree) error {
+func complete(list []diff.Candidate, fd int) error {
+	var t *tree
 	for i, k := range list {
 		if k.Gen > 0 {
 			continue
+		}
+		if t == nil {
+			t = newTree(fd)
 		}
 		info, _, err := t.Inode(k.Num)
 		if err != nil {
@@ -71,20 +87,20 @@ const highest = maxU64 - 256
 // pieces cuts the numbers that are in use into equal parts: each begins at one number of the list and ends before the next.
 func pieces(fd int) ([]uint64, error) {
 	const parts, least = 128, 512 // of fewer numbers each is not worth a search
-	cursor := btrfs.NewCursor(fd, nil)
-	top := uint64(highest)
-	for top > 2*btrfs.FirstInode {
-		key := btrfs.Of(top/2, 0, 255)
+	cursor, done := borrow(fd)
+	defer done()
+	top := uint64(2 * btrfs.FirstInode) // there may be hundreds of small subvolumes: it is looked for from below
+	for ; top < highest/2; top *= 2 {
+		key := btrfs.Of(top, 0, 255)
 		key.MaxObjectID = highest
 		cursor.Seek(key, 1)
 		_, ok, err := cursor.Peek()
 		if err != nil {
 			return nil, err
 		}
-		if ok {
+		if !ok {
 			break
 		}
-		top /= 2
 	}
 	step := max((top-btrfs.FirstInode)/parts, least)
 	var starts []uint64

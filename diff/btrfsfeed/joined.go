@@ -3,6 +3,9 @@ package btrfsfeed
 import (
 	"context"
 	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"snapdiff/diff"
 	"snapdiff/snapshot/beneath"
@@ -48,7 +51,6 @@ func DiffAll(ctx context.Context, base, next Snapshots, opts diff.Options) (*dif
 	for _, v := range base.All {
 		both[v.Number] = &pair{base: v.Root.FD(), bound: v.Bound}
 	}
-	var list []diff.Candidate
 	for _, v := range next.All {
 		p := both[v.Number]
 		if p == nil {
@@ -56,16 +58,10 @@ func DiffAll(ctx context.Context, base, next Snapshots, opts diff.Options) (*dif
 			both[v.Number] = p
 		}
 		p.next = v.Root.FD()
-		found, err := candidates(ctx, p.next, p.bound, workers)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range found {
-			if k.Num, err = diff.ChildIno(v.Number, k.Num); err != nil {
-				return nil, err
-			}
-			list = append(list, k)
-		}
+	}
+	list, err := allCandidates(ctx, next.All, both, workers)
+	if err != nil {
+		return nil, err
 	}
 	forests := make([]diff.Forest, min(workers, 1+len(list)/16))
 	for i := range forests {
@@ -76,6 +72,29 @@ func DiffAll(ctx context.Context, base, next Snapshots, opts diff.Options) (*dif
 		return nil, fmt.Errorf("comparing btrfs snapshots: %w", err)
 	}
 	return set, nil
+}
+
+// allCandidates are those of all subvolumes, in joined numbers. There may be many small ones: they are searched side by side.
+func allCandidates(ctx context.Context, all []Subvolume, both map[uint64]*pair, workers int) ([]diff.Candidate, error) {
+	lists := make([][]diff.Candidate, len(all))
+	atOnce := min(workers, len(all))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, v := range all {
+		group.Go(func() error {
+			p := both[v.Number]
+			list, err := candidates(ctx, p.next, p.bound, workers/atOnce)
+			for j := range list {
+				if err == nil {
+					list[j].Num, err = diff.ChildIno(v.Number, list[j].Num)
+				}
+			}
+			lists[i] = list
+			return err
+		})
+	}
+	err := group.Wait()
+	return slices.Concat(lists...), err
 }
 
 // pair is one subvolume in both snapshots, or in one of them.

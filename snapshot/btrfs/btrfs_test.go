@@ -133,7 +133,7 @@ func TestFindByUUID(t *testing.T) {
 	mark := take(t, src, snaps, "1")
 	must(t, os.Rename(mark.Path, snaps+"/moved"))
 	take(t, src, snaps, "1") // another one under the old name
-	path, err := Find(mark, snaps+"/none", snaps)
+	path, err := Find(mark, snaps)
 	must(t, err)
 	if path != snaps+"/moved" {
 		t.Errorf("found %s", path)
@@ -145,13 +145,13 @@ func TestAlteredBase(t *testing.T) {
 	put(t, src+"/a", "1")
 	mark := take(t, src, snaps, "1")
 	setReadOnly(t, mark.Path, false)
-	if _, err := Find(mark); !errors.Is(err, snapshot.ErrAltered) {
+	if _, err := Find(mark, snaps); !errors.Is(err, snapshot.ErrAltered) {
 		t.Errorf("a writable base: %v", err)
 	}
 	put(t, mark.Path+"/a", "2")
 	setReadOnly(t, mark.Path, true)
 	must(t, SyncFS(mark.Path))
-	if _, err := Find(mark); !errors.Is(err, snapshot.ErrAltered) {
+	if _, err := Find(mark, snaps); !errors.Is(err, snapshot.ErrAltered) {
 		t.Errorf("a base that was changed: %v", err)
 	}
 	if _, err := CreateOf(mark.Path, snaps, Prefix+"of"); !errors.Is(err, snapshot.ErrAltered) {
@@ -171,7 +171,7 @@ func TestOrphansDoNotAlter(t *testing.T) {
 	must(t, os.Remove(src+"/deleted"))
 	mark := take(t, src, snaps, "1")
 	must(t, SyncFS(src))
-	if _, err := Find(mark); err != nil {
+	if _, err := Find(mark, snaps); err != nil {
 		t.Error(err)
 	}
 	_, err = CreateOf(mark.Path, snaps, Prefix+"of")
@@ -196,7 +196,7 @@ func TestBalanceMovesGenerationOnly(t *testing.T) {
 	if after.OTransid != mark.Trans || after.CTransid != mark.Content {
 		t.Errorf("otransid %d -> %d, ctransid %d -> %d", mark.Trans, after.OTransid, mark.Content, after.CTransid)
 	}
-	if _, err := Find(mark); err != nil {
+	if _, err := Find(mark, snaps); err != nil {
 		t.Error(err)
 	}
 }
@@ -243,7 +243,7 @@ func TestSnapshotOfASnapshotKeepsItsBound(t *testing.T) {
 	if why := Lineage(ours, his2); why != "" {
 		t.Error(why)
 	}
-	if path, err := Find(ours); err != nil || path != ours.Path {
+	if path, err := Find(ours, snaps); err != nil || path != ours.Path {
 		t.Errorf("find: %s, %v", path, err)
 	}
 	if _, err := MarkOf(src); !errors.Is(err, ErrWritable) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,28 +61,45 @@ func decodeRootRef(it Item) (Nested, error) {
 // errFound ends a search.
 var errFound = errors.New("found")
 
-// PlaceIn gives the path at which a snapshot of the outer subvolume, open as fd, has the nested one; false when it has it not, or not there.
-// Of a path of more than longest bytes only the end is given, which is longer.
-func (n Nested) PlaceIn(fd, longest int) (path string, ok bool, err error) {
-	buf := make([]byte, leastBuffer+8)
+// finder finds the places of nested subvolumes in a snapshot of the outer one.
+type finder struct {
+	fd      int // the snapshot
+	longest int // of a path of more bytes only the end is given, which is longer
+	buf     []byte
+	dirs    map[uint64]string // paths by inode number
+}
+
+func newFinder(fd, longest int) *finder {
+	return &finder{fd, longest, make([]byte, leastBuffer+8), map[uint64]string{FirstInode: ""}}
+}
+
+// has tells whether the snapshot has a nested subvolume where it is said to be.
+func (f *finder) has(n Nested) (bool, error) {
 	key := Of(n.Dir, DirIndexKey, DirIndexKey)
 	key.MinOffset, key.MaxOffset = n.Index, n.Index
-	err = Search(fd, key, buf, func(it Item) error {
+	err := Search(f.fd, key, f.buf, func(it Item) error {
 		d, _, err := CutDirItem(it.Data)
 		if err == nil && d.Location.Type == RootItemKey && d.Location.ObjectID == n.ID && string(d.Name) == n.Name {
 			return errFound
 		}
 		return err
 	})
-	if !errors.Is(err, errFound) {
-		return "", false, err
+	if errors.Is(err, errFound) {
+		return true, nil
 	}
-	path = n.Name
-	for dir := n.Dir; dir != FirstInode && len(path) <= longest; {
+	return false, err
+}
+
+// dir gives the path of a directory; false when the snapshot has it not.
+func (f *finder) dir(num uint64) (path string, ok bool, err error) {
+	if path, ok := f.dirs[num]; ok {
+		return path, true, nil
+	}
+	for at := num; at != FirstInode && len(path) <= f.longest; {
 		var up Ref
-		err := Search(fd, Of(dir, InodeRefKey, InodeExtrefKey), buf, func(it Item) (err error) {
+		err := Search(f.fd, Of(at, InodeRefKey, InodeExtrefKey), f.buf, func(it Item) (err error) {
 			if up, _, err = CutRef(it.Type, it.Offset, it.Data); err == nil {
-				path = string(up.Name) + "/" + path
+				path = strings.TrimSuffix(string(up.Name)+"/"+path, "/")
 				err = errFound
 			}
 			return err
@@ -89,8 +107,9 @@ func (n Nested) PlaceIn(fd, longest int) (path string, ok bool, err error) {
 		if !errors.Is(err, errFound) {
 			return "", false, err
 		}
-		dir = up.Parent
+		at = up.Parent
 	}
+	f.dirs[num] = path
 	return path, true, nil
 }
 

@@ -7,19 +7,53 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"snapdiff/snapshot"
 )
 
-// Follow tells whether a nested subvolume is to be taken too. path is its place below the source.
-type Follow func(path string, info SubvolInfo) bool
+// Follow tells which nested subvolumes are to be taken too.
+type Follow struct {
+	// Path tells whether one may be wanted that is at this place below the source. Not of all of them more is looked at: our own snapshots
+	// may be nested too, and are as many again.
+	Path func(path string) bool
+	// Subvolume tells it of one that Path wants.
+	Subvolume func(info SubvolInfo) bool
+	// Longest is the longest path that one may have, in bytes: one that lies deeper is not taken.
+	Longest int
+}
 
-// CreateAll takes a snapshot as Create does, and then one of each nested subvolume that follow wants, and of those that are nested in these,
-// one right after the other: btrfs cannot take several at once. Those of the nested ones are dir/name.ID, by the numbers of their trees. The
+// lanes is how many snapshots are taken at once. The kernel commits a transaction for each, while it keeps the directory locked in which
+// the snapshot appears; what is taken in other directories meanwhile goes into one transaction together. So each lane has a
+// directory of its own, laneDir and its number, in the place for snapshots.
+const (
+	lanes   = 16
+	laneDir = Prefix + "nested-"
+)
+
+// Places are the directories in which snapshots may be that were taken in dir: itself and those of its lanes.
+func Places(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	all := []string{dir}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), laneDir) && e.IsDir() {
+			all = append(all, filepath.Join(dir, e.Name()))
+		}
+	}
+	return all, nil
+}
+
+// CreateAll takes a snapshot as Create does, and then of the nested subvolumes that follow wants, and of those that are nested in these: one
+// depth after the other, many at once. Those of the nested ones are name.ID, by the numbers of their trees, in one of Places. The
 // children in the mark have no numbers yet.
-//
-// longest is the longest path that a nested subvolume may have, in bytes: one that lies deeper is not taken.
-func CreateAll(source, dir, name string, longest int, follow Follow) (snapshot.Mark, error) {
+func CreateAll(source, dir, name string, follow Follow) (snapshot.Mark, error) {
 	src, err := openDir(source)
 	if err != nil {
 		return snapshot.Mark{}, err
@@ -28,11 +62,11 @@ func CreateAll(source, dir, name string, longest int, follow Follow) (snapshot.M
 	if err := ioctl(int(src.Fd()), iocSync, nil); err != nil { // as in Create; once is enough, each snapshot is a commit too
 		return snapshot.Mark{}, explain("sync filesystem of", source, err)
 	}
-	t := &taking{source: source, dir: dir, name: name, longest: longest, follow: follow, taken: map[uint64]bool{}}
-	mark, err := t.take(src, source, "", name)
+	t := &taking{source: source, dir: dir, name: name, follow: follow, taken: map[uint64]bool{}}
+	mark, err := t.all(src)
 	if err != nil {
-		for _, name := range t.made {
-			err = errors.Join(err, Destroy(dir, name))
+		for _, path := range t.made {
+			err = errors.Join(err, Destroy(filepath.Dir(path), filepath.Base(path)))
 		}
 		return snapshot.Mark{}, err
 	}
@@ -43,41 +77,111 @@ func CreateAll(source, dir, name string, longest int, follow Follow) (snapshot.M
 // taking is CreateAll at work.
 type taking struct {
 	source, dir, name string
-	longest           int
 	follow            Follow
-	made              []string        // names of snapshots, in dir
 	taken             map[uint64]bool // by the numbers of their trees
-	children          []snapshot.Child
+
+	mu       sync.Mutex // for what is below
+	made     []string   // paths of snapshots
+	children []snapshot.Child
 }
 
-// take takes snapshots of the subvolume open as src and of what is nested in it.
-func (t *taking) take(src *os.File, shown, path, name string) (snapshot.Mark, error) {
-	mark, nested, err := t.takeOne(src, shown, name)
+// spot is a nested subvolume at its place.
+type spot struct {
+	id   uint64
+	path string
+}
+
+// all takes all snapshots.
+func (t *taking) all(src *os.File) (snapshot.Mark, error) {
+	mark, next, err := t.take(src, t.source, "", t.dir, t.name)
 	if err != nil {
 		return mark, err
 	}
-	snap, err := openDir(mark.Path)
-	if err != nil {
-		return mark, err
-	}
-	defer snap.Close()
-	for _, n := range nested {
-		place, ok, err := n.PlaceIn(int(snap.Fd()), t.longest)
-		if err == nil && ok {
-			if path != "" {
-				place = path + "/" + place
-			}
-			err = t.takeNested(src, n, place)
+	for len(next) > 0 {
+		if err := t.prepare(min(len(next), lanes)); err != nil {
+			return mark, err
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // deleted in this moment: the snapshot shows its empty directory
+		if next, err = t.depth(int(src.Fd()), next); err != nil {
 			return mark, err
 		}
 	}
 	return mark, nil
 }
 
-// takeOne takes one snapshot and tells which subvolumes were nested there. It takes another one when they came or went meanwhile.
-func (t *taking) takeOne(src *os.File, shown, name string) (mark snapshot.Mark, nested []Nested, err error) {
+// prepare makes the directories of so many lanes.
+func (t *taking) prepare(n int) error {
+	for lane := range n {
+		if err := os.Mkdir(t.lane(lane), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make the place for snapshots: %w", err)
+		}
+	}
+	return nil
+}
+
+func (t *taking) lane(n int) string { return filepath.Join(t.dir, laneDir+strconv.Itoa(n)) }
+
+// depth takes all that are nested equally deep and gives what is nested in these. One that was moved meanwhile may be in two snapshots:
+// then it is where it was seen first.
+func (t *taking) depth(fd int, list []spot) (next []spot, err error) {
+	list = slices.DeleteFunc(list, func(s spot) bool {
+		seen := t.taken[s.id]
+		t.taken[s.id] = true
+		return seen
+	})
+	free := make(chan int, lanes)
+	for lane := range lanes {
+		free <- lane
+	}
+	found := make([][]spot, len(list))
+	var group errgroup.Group
+	group.SetLimit(lanes)
+	for i, s := range list {
+		group.Go(func() (err error) {
+			lane := <-free
+			found[i], err = t.nested(fd, s, t.lane(lane))
+			free <- lane
+			return err
+		})
+	}
+	err = group.Wait()
+	return slices.Concat(found...), err
+}
+
+// nested takes one that is nested, if it is wanted.
+func (t *taking) nested(fd int, s spot, dir string) (inside []spot, err error) {
+	src, err := OpenByID(fd, s.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // deleted in this moment: the snapshot around it shows its empty directory
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	shown := filepath.Join(t.source, s.path)
+	info, err := infoOf(int(src.Fd()), shown)
+	if err != nil || !t.follow.Subvolume(info) {
+		return nil, err
+	}
+	mark, inside, err := t.take(src, shown, s.path, dir, fmt.Sprintf("%s.%d", t.name, s.id))
+	if errors.Is(err, fs.ErrNotExist) {
+		if again, openErr := OpenByID(fd, s.id); openErr == nil {
+			again.Close()
+		} else if errors.Is(openErr, fs.ErrNotExist) { // as above
+			return nil, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.children = append(t.children, snapshot.Child{Dir: []byte(s.path), Mark: mark})
+	return inside, nil
+}
+
+// take takes one snapshot and tells what is nested in it. It takes another one when subvolumes came or went there meanwhile. shown is how messages
+// call the subvolume, path its place below the source.
+func (t *taking) take(src *os.File, shown, path, dir, name string) (mark snapshot.Mark, inside []spot, err error) {
 	info, err := infoOf(int(src.Fd()), shown)
 	if err != nil {
 		return mark, nil, err
@@ -88,40 +192,72 @@ func (t *taking) takeOne(src *os.File, shown, name string) (mark snapshot.Mark, 
 		if err != nil {
 			return mark, nil, err
 		}
-		if mark, err = createFrom(src, shown, t.dir, name); err != nil {
+		if mark, err = createFrom(src, shown, dir, name); err != nil {
 			return mark, nil, err
 		}
-		t.made = append(t.made, name)
+		t.note(mark.Path)
 		after, err := NestedIn(int(src.Fd()), info.ID)
-		if err != nil || slices.Equal(before, after) || try == tries {
-			return mark, after, err
-		}
-		if err := Destroy(t.dir, name); err != nil {
+		if err != nil {
 			return mark, nil, err
 		}
-		t.made = t.made[:len(t.made)-1]
+		if slices.Equal(notOurs(before), notOurs(after)) || try == tries {
+			inside, err := t.places(mark.Path, path, after)
+			return mark, inside, err
+		}
+		if err := Destroy(dir, name); err != nil {
+			return mark, nil, err
+		}
+		t.forget(mark.Path)
 	}
 }
 
-// takeNested takes one that is nested at path. One that was moved meanwhile may be in two snapshots: then it is where it was seen first.
-func (t *taking) takeNested(src *os.File, n Nested, path string) error {
-	if len(path) > t.longest || t.taken[n.ID] {
-		return nil
+// notOurs leaves out what may be a snapshot of ours: those come and go in the source while we take them.
+func notOurs(all []Nested) []Nested {
+	return slices.DeleteFunc(slices.Clone(all), func(n Nested) bool { return strings.HasPrefix(n.Name, Prefix) })
+}
+
+func (t *taking) note(path string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.made = append(t.made, path)
+}
+
+func (t *taking) forget(path string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.made = slices.DeleteFunc(t.made, func(p string) bool { return p == path })
+}
+
+// places finds out where in a snapshot those are that are nested in it and may be wanted. path is that of the snapshot's subvolume.
+func (t *taking) places(snap, path string, nested []Nested) (list []spot, err error) {
+	if len(nested) == 0 {
+		return nil, nil
 	}
-	from, err := OpenByID(int(src.Fd()), n.ID)
+	f, err := openDir(snap)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer from.Close()
-	shown := filepath.Join(t.source, path)
-	info, err := infoOf(int(from.Fd()), shown)
-	if err != nil || !t.follow(path, info) {
-		return err
+	defer f.Close()
+	find := newFinder(int(f.Fd()), t.follow.Longest)
+	for _, n := range nested {
+		dir, ok, err := find.dir(n.Dir)
+		if err != nil {
+			return nil, err
+		}
+		place := joinPaths(path, dir, n.Name)
+		if !ok || len(place) > t.follow.Longest || !t.follow.Path(place) {
+			continue
+		}
+		if ok, err = find.has(n); err != nil {
+			return nil, err
+		} else if ok {
+			list = append(list, spot{n.ID, place})
+		}
 	}
-	t.taken[n.ID] = true
-	mark, err := t.take(from, shown, path, fmt.Sprintf("%s.%d", t.name, n.ID))
-	if err == nil {
-		t.children = append(t.children, snapshot.Child{Dir: []byte(path), Mark: mark})
-	}
-	return err
+	return list, nil
+}
+
+// joinPaths joins what is not empty by slashes.
+func joinPaths(elements ...string) string {
+	return strings.Join(slices.DeleteFunc(elements, func(s string) bool { return s == "" }), "/")
 }

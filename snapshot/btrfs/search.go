@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"sync"
 	"unsafe"
 )
 
@@ -65,10 +66,18 @@ const (
 	leastBuffer    = 80 << 10 // has room for any item, and after a small answer still so much that it is known to be the last
 )
 
+// searchBuffers are for searches to which none is given.
+var searchBuffers = sync.Pool{New: func() any { b := make([]byte, leastBuffer+8); return &b }}
+
 // Search calls yield for every item that key wants, in the order of keys, in as many calls of TREE_SEARCH_V2 as it takes.
 // fd is open on any file of the filesystem. buf is working memory; one that is too short is replaced. yield must not
 // search with the same buf. An error of yield ends the search and is returned as it is. It needs root.
 func Search(fd int, key SearchKey, buf []byte, yield func(Item) error) error {
+	if buf == nil {
+		some := searchBuffers.Get().(*[]byte)
+		defer searchBuffers.Put(some)
+		buf = *some
+	}
 	c := NewCursor(fd, buf)
 	c.Seek(key, 0)
 	for {

@@ -144,36 +144,47 @@ func List(source, dir string) ([]snapshot.Mark, error) {
 	return marks, nil
 }
 
-// Find gives the path of the snapshot that mark remembers: mark.Path, or a subvolume in one of the directories places.
+// Find gives the path of the snapshot that mark remembers: mark.Path, or a subvolume in dir or one of its lanes (see Places).
 // It is known by its UUID alone. snapshot.ErrGone says that it is not there, snapshot.ErrAltered that it is writable or
 // was for a while and has changed.
-func Find(mark snapshot.Mark, places ...string) (string, error) {
-	paths := []string{mark.Path}
+func Find(mark snapshot.Mark, dir string) (string, error) {
+	if found, err := isAt(mark, mark.Path); found || err != nil {
+		return mark.Path, err
+	}
+	places, err := Places(dir)
+	if err != nil {
+		return "", err
+	}
 	for _, place := range places {
 		entries, err := os.ReadDir(place)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
 		for _, entry := range entries {
-			if entry.IsDir() {
-				paths = append(paths, filepath.Join(place, entry.Name()))
+			path := filepath.Join(place, entry.Name())
+			if !entry.IsDir() {
+				continue
+			}
+			if found, err := isAt(mark, path); found || err != nil {
+				return path, err
 			}
 		}
-	}
-	for _, path := range paths {
-		info, err := Info(path)
-		if err != nil || info.UUID.String() != mark.ID {
-			if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EIO) {
-				return "", err
-			}
-			continue
-		}
-		if !info.ReadOnly || info.CTransid != mark.Content {
-			return path, fmt.Errorf("snapshot %s: %w", path, snapshot.ErrAltered)
-		}
-		return path, nil
 	}
 	return "", fmt.Errorf("snapshot %s (%s): %w", mark.ID, mark.Path, snapshot.ErrGone)
+}
+
+// isAt tells whether the snapshot is at path; see Find.
+func isAt(mark snapshot.Mark, path string) (bool, error) {
+	info, err := Info(path)
+	switch {
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EIO):
+		return false, err
+	case err != nil || info.UUID.String() != mark.ID:
+		return false, nil
+	case !info.ReadOnly || info.CTransid != mark.Content:
+		return true, fmt.Errorf("snapshot %s: %w", path, snapshot.ErrAltered)
+	}
+	return true, nil
 }
 
 // Lineage tells why the changes between base and next cannot be found by transaction numbers: "" if they can. They can if

@@ -15,6 +15,8 @@ import (
 	. "snapdiff/apply/applytest"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/cmd/snapdiff/source"
+	"snapdiff/snapshot"
 )
 
 // nested is a job of a subvolume and all that are nested in it.
@@ -129,16 +131,62 @@ func TestRecursiveSetting(t *testing.T) {
 	})
 }
 
-// kept are the names of the snapshots that the job keeps.
-func (b *bench) kept() []string {
+// kept are the snapshots that the job keeps, by their paths.
+func (b *bench) kept() (paths []string) {
 	b.Helper()
-	entries, err := os.ReadDir(b.job.Snapshots)
+	src, err := source.Open(b.Context(), b.job)
 	b.must(err)
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
+	defer src.Close()
+	all, err := src.Kept(b.Context())
+	b.must(err)
+	for _, k := range all {
+		paths = append(paths, k.Name)
 	}
-	return names
+	return paths
+}
+
+// TestRecursiveMany: many at once, nested in each other too; one that cannot be taken leaves nothing of the others.
+func TestRecursiveMany(t *testing.T) {
+	eachNested(t, func(t *testing.T, b *bench, r *rand.Rand) {
+		dir := b.origin.dir
+		const many = 30
+		for i := range many {
+			Apply(t, dir, subvolumeWith(fmt.Sprint("n", i), 10*i)...)
+			if i%5 == 0 {
+				Apply(t, dir, subvolumeWith(fmt.Sprintf("n%d/in", i), 10*i+5)...)
+			}
+		}
+		b.run()
+		before := fmt.Sprint(b.kept())
+		Apply(t, dir, Append(fmt.Sprintf("n%d/a", r.IntN(many)), 5, 1), Append("n5/in/c", 5, 1), Rename("n7", "n5/in/n7"))
+		lane := filepath.Dir(b.lastMark().Children[0].Mark.Path)
+		b.must(os.Rename(lane, lane+".away"))
+		Apply(t, filepath.Dir(lane), Create(filepath.Base(lane), 1, 1))
+		if _, err := job.Run(t.Context(), b.job, job.Options{}); err == nil || !strings.Contains(err.Error(), "not a directory") {
+			t.Errorf("with a file in the place of a directory for snapshots the run says %v", err)
+		}
+		Apply(t, filepath.Dir(lane), Remove(filepath.Base(lane)))
+		b.must(os.Rename(lane+".away", lane))
+		if after := fmt.Sprint(b.kept()); after != before {
+			t.Errorf("snapshots were %s and are %s", before, after)
+		}
+		b.native()
+		if n := len(b.lastMark().Children); n != many+many/5 {
+			t.Errorf("%d nested subvolumes were taken, want %d", n, many+many/5)
+		}
+		b.judgePast()
+	})
+}
+
+// lastMark is that of the snapshot which the mirror equals.
+func (b *bench) lastMark() snapshot.Mark {
+	b.Helper()
+	store, err := apply.OpenReadOnly(b.job.Store)
+	b.must(err)
+	defer store.Close()
+	last, _, err := store.Last()
+	b.must(err)
+	return last.Mark
 }
 
 // TestRecursiveLostBase: where the snapshot of one child is gone the whole job compares in full, and says so.
@@ -148,8 +196,8 @@ func TestRecursiveLostBase(t *testing.T) {
 		Apply(t, b.origin.dir, subvolumeWith("two", 20)...)
 		b.run()
 		for _, name := range b.kept() {
-			if strings.Count(name, ".") > 1 { // of a child: its name ends in the number of its tree
-				Apply(t, b.job.Snapshots, DeleteSubvolume(name))
+			if strings.Count(filepath.Base(name), ".") > 1 { // of a child: its name ends in the number of its tree
+				Apply(t, filepath.Dir(name), DeleteSubvolume(filepath.Base(name)))
 				break
 			}
 		}

@@ -88,9 +88,13 @@ func (s *btrfsSource) takeAll(name string) (snapshot.Mark, error) {
 	for _, c := range s.former.Children {
 		known[c.Mark.Source] = true
 	}
-	mark, err := btrfs.CreateAll(s.job.Source, s.job.Snapshots, name, diff.LongestPath, func(path string, info btrfs.SubvolInfo) bool {
-		isSnapshot := info.ReadOnly && (info.ParentUUID != btrfs.UUID{} || info.ReceivedUUID != btrfs.UUID{})
-		return !exclude.Match(path) && (!isSnapshot || known[info.UUID.String()])
+	mark, err := btrfs.CreateAll(s.job.Source, s.job.Snapshots, name, btrfs.Follow{
+		Path: func(path string) bool { return !exclude.Match(path) },
+		Subvolume: func(info btrfs.SubvolInfo) bool {
+			isSnapshot := info.ReadOnly && (info.ParentUUID != btrfs.UUID{} || info.ReceivedUUID != btrfs.UUID{})
+			return !isSnapshot || known[info.UUID.String()]
+		},
+		Longest: diff.LongestPath,
 	})
 	if err != nil {
 		return mark, err
@@ -154,33 +158,52 @@ func (s *btrfsSource) Clean(_ context.Context, keep ...snapshot.Mark) error {
 
 // Old gives the paths of all snapshots that Clean would destroy.
 func (s *btrfsSource) Old(keep ...snapshot.Mark) (paths []string, err error) {
-	// Not only snapshots of the subvolume itself: those of foreign snapshots are ours too.
-	entries, err := os.ReadDir(s.job.Snapshots)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("find old snapshots: %w", err)
-	}
 	kept := map[string]bool{}
 	for _, m := range keep {
 		for _, m := range m.All() {
 			kept[m.ID] = true
 		}
 	}
-	var errs []error
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), s.prefix()) {
-			continue
-		}
-		path := filepath.Join(s.job.Snapshots, e.Name())
-		info, err := btrfs.Info(path)
-		switch {
-		case errors.Is(err, btrfs.ErrNotSubvolume) || errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
-		case !kept[info.UUID.String()]:
+	err = s.ours(func(path string, info btrfs.SubvolInfo) {
+		if !kept[info.UUID.String()] {
 			paths = append(paths, path)
 		}
+	})
+	if err != nil {
+		err = fmt.Errorf("an old snapshot stays: %w", err)
 	}
-	return paths, errors.Join(errs...)
+	return paths, err
+}
+
+// ours gives all snapshots of this job. Not only those of the subvolume itself: those of foreign snapshots are ours too. It goes on behind one that
+// cannot be looked at.
+func (s *btrfsSource) ours(yield func(path string, info btrfs.SubvolInfo)) error {
+	places, err := btrfs.Places(s.job.Snapshots)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, place := range places {
+		entries, err := os.ReadDir(place)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), s.prefix()) {
+				continue
+			}
+			path := filepath.Join(place, e.Name())
+			info, err := btrfs.Info(path)
+			switch {
+			case errors.Is(err, btrfs.ErrNotSubvolume) || errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				errs = append(errs, err)
+			default:
+				yield(path, info)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // DestroyOld destroys a snapshot that Old gave. The kernel drops all names and inodes of it from its caches meanwhile: of a tree that was

@@ -3,11 +3,7 @@ package source
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,23 +29,9 @@ func oldestFirst(all []Kept) []Kept {
 
 // Kept has no sizes: without quotas btrfs counts no space of a snapshot alone.
 func (s *btrfsSource) Kept(context.Context) (all []Kept, err error) {
-	entries, err := os.ReadDir(s.job.Snapshots)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = s.ours(func(path string, info btrfs.SubvolInfo) { all = append(all, Kept{path, info.OTime, -1, -1}) })
+	if err != nil {
 		return nil, fmt.Errorf("find our snapshots: %w", err)
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), s.prefix()) {
-			continue
-		}
-		path := filepath.Join(s.job.Snapshots, e.Name())
-		info, err := btrfs.Info(path)
-		if errors.Is(err, btrfs.ErrNotSubvolume) || errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, Kept{path, info.OTime, -1, -1})
 	}
 	return oldestFirst(all), nil
 }
