@@ -151,6 +151,19 @@ func (r *rig) judge() {
 	for _, w := range wrong[:min(len(wrong), 10)] {
 		r.t.Errorf("catalog: %s", w)
 	}
+	r.manifestsFit(s)
+}
+
+// manifestsFit makes sure that a lost catalog could be made again of the manifests.
+func (r *rig) manifestsFit(s *apply.Store) {
+	r.t.Helper()
+	wrong, err := s.CheckManifests(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, w := range wrong[:min(len(wrong), 10)] {
+		r.t.Errorf("manifests: %s", w)
+	}
 }
 
 func same(t *testing.T, want, got string) {

@@ -32,7 +32,7 @@ const (
 	manifestName  = "manifest"
 	manifestTitle = "snapdiff manifest "
 	// manifestFormat is the number behind the title.
-	manifestFormat = 2
+	manifestFormat = 3
 )
 
 // stateDropped is the state, in its manifest alone, of a run that is no restore point any more and still has rows.

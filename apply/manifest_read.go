@@ -39,9 +39,10 @@ type manifestVisitor struct {
 	sum     func(node int64, sum uint64) error
 	// saved: see savedRange.
 	saved func(node int64, r savedRange) error
-	// key and move are in manifests of runs that were cut off.
+	// key, move and time are in manifests of runs that were cut off.
 	key  func(node int64, k diff.Key) error
 	move func(node int64, path string) error
+	time func(dir int64, mtime unix.Timespec) error
 }
 
 // manifestPlace is one name of a node.
@@ -127,7 +128,7 @@ func (m *manifestReader) read() error {
 		}
 		return errOldManifest
 	}
-	if format != strconv.Itoa(manifestFormat) {
+	if n, err := strconv.Atoi(format); err != nil || n < 2 || n > manifestFormat {
 		return fmt.Errorf("format %q is not known: it was written by a newer snapdiff", format)
 	}
 	if err := json.Unmarshal([]byte(text), m.head); err != nil {
@@ -200,6 +201,11 @@ func (m *manifestReader) item(line string) error {
 		if f.done() && m.v.move != nil {
 			err = m.v.move(node, path)
 		}
+	case "^":
+		dir, mtime := f.number(), f.time()
+		if f.done() && m.v.time != nil {
+			err = m.v.time(dir, mtime)
+		}
 	default:
 		return fmt.Errorf("begins with %q", kind)
 	}
@@ -241,12 +247,8 @@ func (m *manifestReader) version(f *fields) error {
 	f.fail(err)
 	v.attr.Mode, v.attr.UID, v.attr.GID = uint32(mode), uint32(f.number()), uint32(f.number())
 	v.attr.Rdev, v.attr.Size = uint64(f.number()), f.number()
-	sec, nsec, _ := strings.Cut(f.word(), ".")
-	v.attr.MtimeSec, err = strconv.ParseInt(sec, 10, 64)
-	f.fail(err)
-	n, err := strconv.ParseInt(nsec, 10, 32)
-	f.fail(err)
-	v.attr.MtimeNsec, v.attr.Nlink = int32(n), uint32(f.number())
+	mtime := f.time()
+	v.attr.MtimeSec, v.attr.MtimeNsec, v.attr.Nlink = mtime.Sec, int32(mtime.Nsec), uint32(f.number())
 	switch word := f.word(); word {
 	case "later":
 		v.content = contentLater
@@ -319,6 +321,16 @@ func (f *fields) unsigned(base int) uint64 {
 	n, err := strconv.ParseUint(f.word(), base, 64)
 	f.fail(err)
 	return n
+}
+
+// time reads seconds and nanoseconds.
+func (f *fields) time() unix.Timespec {
+	sec, nsec, _ := strings.Cut(f.word(), ".")
+	s, err := strconv.ParseInt(sec, 10, 64)
+	f.fail(err)
+	n, err := strconv.ParseInt(nsec, 10, 32)
+	f.fail(err)
+	return unix.Timespec{Sec: s, Nsec: n}
 }
 
 func (f *fields) text() string {

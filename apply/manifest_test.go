@@ -23,7 +23,7 @@ func TestManifest(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	for _, want := range []string{
-		`snapdiff manifest 2`, `- 1 new\x0aline\x2c\x20\x3d\x5c *`, `- 1 d *`, `+ 1 \xff`, `+ 1 p`, `- 1 stays *`, `+ 1 moved`, `@ * d 0 1 \xff`, `@ * f 0 1 link * a`,
+		`snapdiff manifest 3`, `- 1 new\x0aline\x2c\x20\x3d\x5c *`, `- 1 d *`, `+ 1 \xff`, `+ 1 p`, `- 1 stays *`, `+ 1 moved`, `@ * d 0 1 \xff`, `@ * f 0 1 link * a`,
 		`@ * f 0 1 moved`, `@ * f 0 -`, `= * 100644 3 4 0 2 5.250000000 2 here user.x=MQ==`, `= * 100604 0 0 0 6 * 1 later -`, `= * 100644 0 0 0 2 * 1 here -`,
 	} {
 		if !slices.ContainsFunc(lines, func(l string) bool { return matches(l, want) }) {

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,13 +140,8 @@ func moveAside(path string) (string, error) {
 
 // fill fills the new catalog in one transaction.
 func (r *rebuilder) fill(ctx context.Context) error {
-	for _, sql := range []string{
-		`CREATE TEMP TABLE at(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, type INTEGER NOT NULL, born INTEGER NOT NULL, alive INTEGER NOT NULL)`,
-		`CREATE TEMP TABLE at_names(node INTEGER, dir INTEGER, name BLOB, run INTEGER, PRIMARY KEY(node, dir, name)) WITHOUT ROWID`,
-	} {
-		if err := r.s.exec(sql); err != nil {
-			return err
-		}
+	if err := r.beginPlaces(); err != nil {
+		return err
 	}
 	return r.s.transaction("fill it", func() error {
 		heads, err := r.heads(ctx)
@@ -192,7 +188,7 @@ func (r *rebuilder) heads(ctx context.Context) ([]*manifestHead, error) {
 		return nil, err
 	}
 	r.done.LostPoints, r.done.Why = gone.points, gone.why
-	slices.SortStableFunc(chain, func(a, b *manifestHead) int { return int(a.Places - b.Places) })
+	byPlaces(chain)
 	return chain, nil
 }
 
@@ -329,6 +325,33 @@ func (s *Store) objectInodes(run int64) (map[int64]uint64, error) {
 	return objects, err
 }
 
+// byPlaces puts the newest state of places last.
+func byPlaces(heads []*manifestHead) {
+	slices.SortStableFunc(heads, func(a, b *manifestHead) int { return cmp.Compare(a.Places, b.Places) })
+}
+
+// beginPlaces makes the temporary tables of where manifests say that nodes are.
+func (r *rebuilder) beginPlaces() error {
+	return errors.Join(
+		r.s.exec(`CREATE TEMP TABLE at(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, type INTEGER NOT NULL, born INTEGER NOT NULL, alive INTEGER NOT NULL)`),
+		r.s.exec(`CREATE TEMP TABLE at_names(node INTEGER, dir INTEGER, name BLOB, run INTEGER, PRIMARY KEY(node, dir, name)) WITHOUT ROWID`),
+		r.s.exec(`CREATE INDEX temp.at_names_name ON at_names(dir, name)`))
+}
+
+func (r *rebuilder) endPlaces() error {
+	return errors.Join(r.s.exec(`DROP TABLE temp.at`), r.s.exec(`DROP TABLE temp.at_names`))
+}
+
+// dropStaleNames drops names that mean something else since: those that a later run speaks of, and those of directories that another one was
+// told to have later. For a directory that came and went between two restore points leaves no rows that would say so, and what an earlier
+// manifest told of it when it was written anew nobody takes back.
+func (r *rebuilder) dropStaleNames() error {
+	return errors.Join(
+		r.s.exec(`DELETE FROM at_names WHERE EXISTS (SELECT 1 FROM entries e WHERE e.dir = at_names.dir AND e.name = at_names.name AND e.run > at_names.run)`),
+		r.s.exec(`DELETE FROM at_names WHERE EXISTS (SELECT 1 FROM at WHERE id = at_names.node AND type = 16384) AND EXISTS (SELECT 1 FROM at_names n JOIN at ON at.id = n.node
+			WHERE n.dir = at_names.dir AND n.name = at_names.name AND n.run > at_names.run AND at.type = 16384)`))
+}
+
 // at notes where a node was after a run. Manifests come in the order of that.
 func (r *rebuilder) at(run int64, p nodePlace, places []manifestPlace) error {
 	r.lastID = max(r.lastID, p.id)
@@ -348,18 +371,18 @@ func (r *rebuilder) at(run int64, p nodePlace, places []manifestPlace) error {
 // nodes makes of what manifests say about places the live nodes and names, as far as the mirror has them.
 func (r *rebuilder) nodes() error {
 	s := r.s
+	if err := r.dropStaleNames(); err != nil {
+		return err
+	}
 	for _, sql := range []string{
-		// A name that a later run speaks of means something else since.
-		`DELETE FROM at_names WHERE EXISTS (SELECT 1 FROM entries e WHERE e.dir = at_names.dir AND e.name = at_names.name AND e.run > at_names.run)`,
 		`UPDATE at SET alive = 0 WHERE NOT EXISTS (SELECT 1 FROM at_names WHERE node = at.id)`,
-		`INSERT INTO nodes(id, ino, gen, type, alive, born) SELECT id, -1, id, type, alive, born FROM at WHERE id <> 1`,
+		`INSERT INTO nodes(id, ino, gen, type, alive, born) SELECT id, -1, id, type, alive, born FROM at WHERE id <> 1 AND
+			(alive OR EXISTS (SELECT 1 FROM versions WHERE node = at.id))`,
 		`INSERT INTO nodes(id, ino, gen, parent, name, type, alive) VALUES (1, -1, 1, 0, x'', 16384, 1)`,
 		// What rows speak of and no manifest has told of is gone; its type is that of its object, if any.
 		`INSERT OR IGNORE INTO nodes(id, ino, gen, type, alive) SELECT DISTINCT node, -1, node, mode & 61440, 0 FROM versions`,
-		// Of two that claim one place the one that was told of last has it.
 		`INSERT OR IGNORE INTO names(dir, name, node) SELECT n.dir, n.name, n.node FROM at_names n JOIN at ON at.id = n.node WHERE at.type <> 16384 ORDER BY n.run DESC`,
-		`UPDATE OR IGNORE nodes SET parent = p.dir, name = p.name FROM (SELECT n.node, n.dir, n.name FROM at_names n JOIN at ON at.id = n.node
-			WHERE at.type = 16384 ORDER BY n.run DESC) p WHERE nodes.id = p.node`,
+		`UPDATE OR IGNORE nodes SET parent = n.dir, name = n.name FROM at_names n WHERE n.node = nodes.id AND nodes.type = 16384`,
 		`UPDATE nodes SET alive = 0 WHERE alive AND parent IS NULL AND type = 16384`,
 	} {
 		if err := s.exec(sql); err != nil {

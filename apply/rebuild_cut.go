@@ -28,9 +28,10 @@ const detachedMark = "detached"
 // cutRun is what the manifest of a run that was cut off says of moves.
 type cutRun struct {
 	run   int64
-	keys  map[int64]diff.Key // of the nodes that it speaks of
-	went  []cutName          // names that were to go, by their directories
-	comes []cutPath          // names that were to come, of what was there before
+	keys  map[int64]diff.Key      // of the nodes that it speaks of
+	went  []cutName               // names that were to go, by their directories
+	comes []cutPath               // names that were to come, of what was there before
+	times map[int64]unix.Timespec // of directories that the run disturbs though they did not change
 }
 
 type cutName struct {
@@ -46,7 +47,7 @@ type cutPath struct {
 
 // readCut reads what load passes over.
 func (r *rebuilder) readCut(run int64) (*cutRun, error) {
-	c := &cutRun{run: run, keys: map[int64]diff.Key{}}
+	c := &cutRun{run: run, keys: map[int64]diff.Key{}, times: map[int64]unix.Timespec{}}
 	_, err := r.s.readManifest(run, manifestVisitor{
 		entry: func(dir int64, name string, node int64) error {
 			if node != 0 {
@@ -56,6 +57,7 @@ func (r *rebuilder) readCut(run int64) (*cutRun, error) {
 		},
 		key:  func(node int64, k diff.Key) error { c.keys[node] = k; return nil },
 		move: func(node int64, path string) error { c.comes = append(c.comes, cutPath{node, path}); return nil },
+		time: func(dir int64, mtime unix.Timespec) error { c.times[dir] = mtime; return nil },
 	})
 	return c, err
 }
@@ -73,17 +75,108 @@ func (r *rebuilder) giveUp(c *cutRun) error {
 	} else {
 		err = r.moveBack(x, c)
 	}
-	if err == nil {
-		err = r.noObjects(c.run)
+	for _, end := range []func() error{r.dropStaleNames, func() error { return r.reunite(c) }, func() error { return r.noObjects(c.run) }, func() error { return r.putBackTimes(c) }} {
+		if err == nil {
+			err = end()
+		}
 	}
 	return err
+}
+
+// reunite makes the names of a node one inode again. Of a file that is replaced, or gets other metadata by being replaced, some names may be
+// the new inode and some the old one, and what it was before is one for all of them. The old one is in history where the contents are
+// others; else either will do.
+func (r *rebuilder) reunite(c *cutRun) error {
+	names := map[int64][]manifestPlace{}
+	err := r.s.query(`SELECT n.node, n.dir, n.name FROM versions v CROSS JOIN at_names n ON n.node = v.node WHERE v.run = ? AND v.mode & 61440 <> 16384`, func(row *sqlite.Stmt) error {
+		node := row.ColumnInt64(0)
+		names[node] = append(names[node], manifestPlace{row.ColumnInt64(1), columnBytes(row, 2)})
+		return nil
+	}, c.run)
+	for node, places := range names {
+		if err != nil {
+			return err
+		}
+		if len(places) > 1 {
+			err = r.reuniteNode(c, node, places)
+		}
+	}
+	return err
+}
+
+func (r *rebuilder) reuniteNode(c *cutRun, node int64, places []manifestPlace) error {
+	type at struct {
+		path string
+		ino  uint64
+	}
+	var names []at
+	differ := false
+	for _, p := range places {
+		dir, ok, err := r.pathOf(p.dir, 0)
+		if err != nil {
+			return err
+		}
+		path := join(dir, p.name)
+		st, err := r.s.tree.Lstat(path)
+		if !ok || missing(err) || err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		names = append(names, at{path, st.Ino})
+		differ = differ || st.Ino != names[0].ino
+	}
+	if !differ {
+		return nil
+	}
+	right, ino := place{r.s.tree, names[0].path}, names[0].ino
+	object := historyObject(c.run, node)
+	st, err := r.s.history_.Lstat(object)
+	switch {
+	case err == nil:
+		right, ino = place{r.s.history_, object}, st.Ino
+	case !missing(err):
+		return err
+	}
+	tmp := newName(c.keys[node])
+	for _, name := range names {
+		if name.ino == ino {
+			continue
+		}
+		err := ignoreMissing(r.s.stage.Unlink(tmp))
+		if err == nil {
+			err = beneath.Link(right.root, right.path, r.s.stage, tmp)
+		}
+		if err == nil {
+			err = beneath.Rename(r.s.stage, tmp, r.s.tree, name.path, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("giving %q its other names' contents: %w", name.path, err)
+		}
+	}
+	return nil
+}
+
+// putBackTimes sets the times of directories that the run disturbed though they did not change: nothing else has kept them.
+func (r *rebuilder) putBackTimes(c *cutRun) error {
+	for dir, mtime := range c.times {
+		path, ok, err := r.pathOf(dir, 0)
+		if err == nil && ok {
+			err = ignoreMissing(r.s.tree.Utimes(path, mtime.Sec, mtime.Nsec))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moveBack gives what waits in stage its old names, the shallowest first.
 func (r *rebuilder) moveBack(x *execution, c *cutRun) error {
 	paths := make([]cutPath, 0, len(c.went))
 	for _, n := range c.went {
-		dir, ok, err := r.oldPath(n.dir, 0)
+		dir, ok, err := r.pathOf(n.dir, 0)
 		if err != nil {
 			return err
 		}
@@ -107,7 +200,7 @@ func (r *rebuilder) moveBack(x *execution, c *cutRun) error {
 
 // named notes that a node has a name, if the mirror has it.
 func (r *rebuilder) named(n cutName, run int64) error {
-	dir, ok, err := r.oldPath(n.dir, 0)
+	dir, ok, err := r.pathOf(n.dir, 0)
 	if err != nil || !ok {
 		return err
 	}
@@ -223,8 +316,8 @@ func (r *rebuilder) noObjects(run int64) error {
 	return err
 }
 
-// oldPath is where a directory was before the run, as manifests have it.
-func (r *rebuilder) oldPath(dir int64, depth int) (string, bool, error) {
+// pathOf is where a directory is as far as manifests, and what was moved since, have it: at first where it was before the run.
+func (r *rebuilder) pathOf(dir int64, depth int) (string, bool, error) {
 	if dir == rootNode {
 		return "", true, nil
 	}
@@ -233,7 +326,7 @@ func (r *rebuilder) oldPath(dir int64, depth int) (string, bool, error) {
 	if err != nil || parent == 0 || depth > deepest {
 		return "", false, err
 	}
-	above, ok, err := r.oldPath(parent, depth+1)
+	above, ok, err := r.pathOf(parent, depth+1)
 	return join(above, name), ok, err
 }
 
@@ -260,6 +353,7 @@ func (r *rebuilder) nodeAt(path string, run int64) (int64, error) {
 //
 //	~ NODE INO GEN    what the source calls a node: in stage it waits as o-INO-GEN
 //	> NODE PATH       where it is to come, of what was there before
+//	^ NODE MTIME      of a directory that does not change, but in which files are replaced
 func (m *manifestWriter) keysAndMoves() error {
 	if !m.recorded {
 		return nil
@@ -275,10 +369,17 @@ func (m *manifestWriter) keysAndMoves() error {
 	if err != nil {
 		return err
 	}
-	return m.s.query(`SELECT node, path FROM moves ORDER BY path`, func(row *sqlite.Stmt) error {
+	err = m.s.query(`SELECT node, path FROM moves ORDER BY path`, func(row *sqlite.Stmt) error {
 		m.w.WriteString("> " + strconv.FormatInt(row.ColumnInt64(0), 10) + " ")
 		m.text(columnBytes(row, 1))
 		m.end()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return m.s.query(`SELECT node, mtime_s, mtime_n FROM times ORDER BY node`, func(row *sqlite.Stmt) error {
+		m.line("^ %d %d.%09d", row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2))
 		return nil
 	})
 }

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -46,10 +47,26 @@ func (s *Store) rekey(keyOf func(path string) (diff.Key, error), links, signatur
 			return err
 		}
 	}
-	if err := s.exec(`DELETE FROM names WHERE node IN (SELECT id FROM nodes WHERE alive AND ino = -1)`); err != nil {
-		return err
+	return w.bury()
+}
+
+// bury takes what was not met from the living. Manifests have told that it is there, and perhaps nothing else will tell them otherwise: then
+// all are written anew by the next run.
+func (w *rekeying) bury() error {
+	for _, sql := range []string{
+		`DELETE FROM names WHERE node IN (SELECT id FROM nodes WHERE alive AND ino = -1)`,
+		`UPDATE nodes SET alive = 0, parent = NULL, name = NULL WHERE alive AND ino = -1`,
+	} {
+		if err := w.s.exec(sql); err != nil {
+			return err
+		}
+		w.buried = w.buried || w.s.conn.Changes() > 0
 	}
-	return s.exec(`UPDATE nodes SET alive = 0, parent = NULL, name = NULL WHERE alive AND ino = -1`)
+	if !w.buried {
+		return nil
+	}
+	return errors.Join(w.s.SetMeta(metaManifests, ""), w.s.exec(`DELETE FROM nodes WHERE NOT alive AND NOT EXISTS (SELECT 1 FROM versions WHERE node = nodes.id) AND
+		NOT EXISTS (SELECT 1 FROM entries WHERE node = nodes.id) AND NOT EXISTS (SELECT 1 FROM entries WHERE dir = nodes.id)`))
 }
 
 type rekeyDir struct {
@@ -58,11 +75,12 @@ type rekeyDir struct {
 }
 
 type rekeying struct {
-	s     *Store
-	keyOf func(path string) (diff.Key, error)
-	links bool
-	met   map[int64]bool // file nodes
-	files int64          // names of files
+	s      *Store
+	keyOf  func(path string) (diff.Key, error)
+	links  bool
+	met    map[int64]bool // file nodes
+	files  int64          // names of files
+	buried bool           // something lost its place
 }
 
 // dir goes through one directory of the mirror and its rows, and gives its subdirectories.
@@ -103,6 +121,7 @@ func (w *rekeying) dir(d rekeyDir) (sub []rekeyDir, err error) {
 		if err := w.s.exec(`DELETE FROM names WHERE dir = ? AND name = ?`, d.node, []byte(name)); err != nil {
 			return nil, err
 		}
+		w.buried = true
 	}
 	for i := range sub {
 		if sub[i].node != 0 {
