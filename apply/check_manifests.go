@@ -95,9 +95,3 @@ func (c *catalogCheck) told(chain []*manifestHead) (err error) {
 	}
 	return nil
 }
-
-// readPlaces reads what one manifest says of places. Those with an earlier state of them come before it.
-func (r *rebuilder) readPlaces(h *manifestHead) error {
-	_, err := r.s.readManifest(h.Run, manifestVisitor{place: func(p nodePlace, places []manifestPlace) error { return r.at(h.Places, p, places) }})
-	return err
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -26,7 +27,7 @@ func (d *doctor) manifests() error {
 	}
 	if known != strconv.Itoa(manifestFormat) {
 		if len(runs) > 0 {
-			return d.mend(Trouble{Text: "the manifests are not of the newest format: without the catalog they do not say enough; the next run writes them",
+			return d.mend(Trouble{Text: "the manifests are of an older format, or behind: without the catalog they do not say enough; the next run writes them",
 				Mend: "writes them", Note: true}, func() error { return d.s.CompleteManifests(d.ctx) })
 		}
 		return nil
@@ -40,6 +41,7 @@ func (d *doctor) manifests() error {
 	if err != nil {
 		return err
 	}
+	var bad []Trouble
 	for i, run := range runs {
 		if err := d.ctx.Err(); err != nil {
 			return err
@@ -60,7 +62,12 @@ func (d *doctor) manifests() error {
 		if missing(err) {
 			text = fmt.Sprintf("history/r%d/manifest is missing", run)
 		}
-		if err := d.mend(Trouble{Text: text, Mend: "writes it anew from the catalog"}, func() error { return d.s.writeManifest(run, nil) }); err != nil {
+		bad = append(bad, Trouble{Text: text, Mend: "writes all manifests anew from the catalog"})
+	}
+	// It may have told more than what its rows speak of.
+	writeAll := sync.OnceValue(func() error { return d.s.writeAllManifests(d.ctx) })
+	for _, t := range bad {
+		if err := d.mend(t, writeAll); err != nil {
 			return err
 		}
 	}

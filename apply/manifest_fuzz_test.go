@@ -15,6 +15,7 @@ import (
 func FuzzReadManifest(f *testing.F) {
 	f.Add([]byte("snapdiff manifest 2\nrun {\"run\":17,\"state\":\"done\",\"prev\":16,\"places\":17}\n@ 12 d 5 3 anna\n@ 40 f 9 12 a\\x20b 12 c\n@ 41 l 0 -\n# x\n- 12 a 40\n+ 12 b\n" +
 		"= 40 100644 1 2 0 3 4.000000005 1 here user.x=MQ==,user.y=\n% 44 8192 4096 15\n* 40 8a55aac1b3f0c9d2\n~ 40 257 9\n> 40 a/b\n"))
+	f.Add([]byte("snapdiff manifest 3\nrun {\"run\":17,\"state\":\"recorded\",\"prev\":16,\"places\":16}\n~ 40 257 9\n> 40 a/b\n^ 12 -4.000000005\n"))
 	f.Add([]byte("snapdiff manifest 1\nrun 17\n- 40 f a\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		visitor := manifestVisitor{

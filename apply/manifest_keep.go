@@ -21,8 +21,9 @@ const (
 	metaStale = "stale_manifests"
 )
 
-// CompleteManifests writes the manifests that are not what they should be: all of them once after an upgrade or an erase that was
-// cut off; else those that a prune left behind, and that of the newest run if a power cut has taken it.
+// CompleteManifests writes the manifests that are not what they should be: all of them once after an upgrade, after an erase that was
+// cut off, and where one is damaged; else those that a prune left behind, and that of a newest run with nothing to do which a kill or a power cut
+// has taken.
 func (s *Store) CompleteManifests(ctx context.Context) error {
 	known, err := s.Meta(metaManifests)
 	if err != nil {
@@ -32,11 +33,43 @@ func (s *Store) CompleteManifests(ctx context.Context) error {
 		return fmt.Errorf("the history of the store %w (its manifests have format %d, this one knows %d)", ErrFormat, n, manifestFormat)
 	}
 	if known == strconv.Itoa(manifestFormat) {
-		if err := s.completeNewest(); err != nil {
+		whole, err := s.completeNewest()
+		if err != nil {
 			return err
 		}
-		return s.rewriteStale(ctx)
+		if whole {
+			return s.rewriteStale(ctx)
+		}
 	}
+	return s.writeAllManifests(ctx)
+}
+
+// completeNewest writes the newest manifest if there is none, of a run without rows. false: it cannot be read, and what it has told besides its
+// run nobody knows.
+func (s *Store) completeNewest() (whole bool, err error) {
+	newest, err := s.numbers(`SELECT `+manifestBefore, int64(math.MaxInt64))
+	if err != nil || newest[0] == 0 {
+		return true, err
+	}
+	_, err = s.readManifest(newest[0], manifestVisitor{})
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, errManifest) || errors.Is(err, errOldManifest):
+		return false, nil
+	case !missing(err):
+		return false, err
+	}
+	rows, err := s.numbers(`SELECT EXISTS (SELECT 1 FROM entries WHERE run = ?1) OR EXISTS (SELECT 1 FROM versions WHERE run = ?1)`, newest[0])
+	if err != nil || rows[0] != 0 {
+		return false, err
+	}
+	return true, s.writeManifest(newest[0], nil)
+}
+
+// writeAllManifests writes all of them from the catalog, the oldest first: then each is right about all that it tells, and none has to tell
+// more than what its rows speak of.
+func (s *Store) writeAllManifests(ctx context.Context) error {
 	runs, err := s.numbers(`SELECT id FROM (` + runsWithManifests + `) ORDER BY id`)
 	if err != nil {
 		return err
@@ -44,19 +77,7 @@ func (s *Store) CompleteManifests(ctx context.Context) error {
 	if err := s.writeManifests(ctx, runs); err != nil {
 		return err
 	}
-	return s.SetMeta(metaManifests, strconv.Itoa(manifestFormat))
-}
-
-// completeNewest writes the newest manifest anew if it cannot be read.
-func (s *Store) completeNewest() error {
-	newest, err := s.numbers(`SELECT `+manifestBefore, int64(math.MaxInt64))
-	if err != nil || newest[0] == 0 {
-		return err
-	}
-	if _, err := s.readManifest(newest[0], manifestVisitor{}); err == nil {
-		return nil
-	}
-	return s.writeManifest(newest[0], nil)
+	return errors.Join(s.SetMeta(metaManifests, strconv.Itoa(manifestFormat)), s.SetMeta(metaStale, ""))
 }
 
 // writeManifests writes those of several runs and syncs them.
@@ -82,7 +103,8 @@ func (s *Store) staleManifest(run int64) error {
 	return s.SetMeta(metaStale, strings.TrimSpace(stale+" "+word))
 }
 
-// rewriteStale writes the manifests that staleManifest noted.
+// rewriteStale writes the manifests that staleManifest noted. They tell nothing besides what their rows speak of: a row is handed to the one
+// before it in its chain because no restore point in between is kept, and only those of restore points that are kept do.
 func (s *Store) rewriteStale(ctx context.Context) error {
 	stale, err := s.Meta(metaStale)
 	if err != nil || stale == "" {
@@ -142,9 +164,12 @@ func (s *Store) keepManifests(ctx context.Context, g gap) error {
 	if err != nil {
 		return err
 	}
-	carry, err := s.toCarry(g)
+	carry, whole, err := s.toCarry(g)
 	if err != nil {
 		return err
+	}
+	if !whole {
+		return s.writeAllManifests(ctx)
 	}
 	for _, run := range runs {
 		if err := ctx.Err(); err != nil {
@@ -162,14 +187,15 @@ func (s *Store) keepManifests(ctx context.Context, g gap) error {
 }
 
 // toCarry gives the nodes of which the manifests of a gap say where they are and that may be needed besides: directories, since
-// others may lie below them, and files that an earlier run speaks of. Before the first restore point nothing is.
-func (s *Store) toCarry(g gap) (carry []int64, err error) {
+// others may lie below them, and files that an earlier run speaks of. Before the first restore point nothing is. whole: none of these
+// manifests is damaged.
+func (s *Store) toCarry(g gap) (carry []int64, whole bool, err error) {
 	if g.before == 0 {
-		return nil, nil
+		return nil, true, nil
 	}
 	have, has, err := s.manifestRuns()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	seen := map[int64]bool{}
 	for _, run := range have {
@@ -194,9 +220,12 @@ func (s *Store) toCarry(g gap) (carry []int64, err error) {
 			}
 			return nil
 		}})
-		if err != nil && !errors.Is(err, errManifest) && !errors.Is(err, errOldManifest) {
-			return nil, err
+		if errors.Is(err, errManifest) || errors.Is(err, errOldManifest) {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
 		}
 	}
-	return carry, nil
+	return carry, true, nil
 }

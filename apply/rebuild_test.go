@@ -213,7 +213,7 @@ const linksCut = `
 func TestRebuildCutAtEveryStep(t *testing.T) {
 	NeedRoot(t)
 	volume := Mount(t, Btrfs)
-	every, first := 11, rand.New(rand.NewPCG(Seed(t), 12)).IntN(11)
+	every, first := 17, rand.New(rand.NewPCG(Seed(t), 12)).IntN(17)
 	if Soak() {
 		every, first = 1, 0
 	}
