@@ -23,7 +23,8 @@ import (
 //
 // It is done in three steps, after each of which a sync and a state make it durable; each can be done again from its beginning:
 //
-//  1. Take back (from the states detached and attached): every name that came leaves the mirror, the deepest first. What was
+//  1. Take back (from the states detached and attached, and from any where Attach may have begun without a mark): every name that came leaves
+//     the mirror, the deepest first. What was
 //     made new is removed; what was moved goes back to stage, what was replaced comes back from history to the names that it
 //     kept, else to stage. No name that went is filled yet. Then the state is recorded again.
 //  2. Put back: every name that went is given again to its inode, in stage or in history, the shallowest first.
@@ -45,7 +46,7 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if run.State == Detached || run.State == Attached {
+	if run.State == Detached || run.State == Attached || x.apart {
 		if err := x.takeBack(); err != nil {
 			return fmt.Errorf("giving up r%d, taking back: %w", run.ID, err)
 		}

@@ -60,6 +60,8 @@ func (x *execution) detachName(n *diff.Name) error {
 	}
 	st, err := x.s.tree.Lstat(n.Path)
 	switch {
+	case missing(err) && x.resumed && x.apart && x.gone[n.Key] == nil:
+		return nil // an earlier attempt may have attached what it was a name of; if not, Attach misses it
 	case missing(err):
 		return x.alter("%q, which no run removed, is missing", n.Path)
 	case err != nil:

@@ -47,6 +47,7 @@ type execution struct {
 	lost     map[diff.Key]bool // changed files of which the mirror had nothing to keep
 	resumed  bool              // an earlier attempt may have begun what this one does
 	stands   map[string]bool   // paths of nested subvolumes' placeholders
+	apart    bool              // see plan.apart
 	exchange bool              // see put
 	unmarked bool              // Attach has ended and is not marked, see smallPlan
 	doing    string            // what Progress says
@@ -71,6 +72,7 @@ const maxWarnings = 100
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
 	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, buildAhead: newBuildAhead(opts), opts: opts, linked: map[string]bool{},
 		unlinked: map[diff.Key]int{}, gone: map[diff.Key]*diff.Gone{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
+	x.apart = p.apart()
 	for _, n := range p.Unlinked {
 		x.unlinked[n.Key]++
 	}

@@ -1,6 +1,10 @@
 package apply
 
-import "snapdiff/diff"
+import (
+	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
+)
 
 // plan is a change set as the catalog keeps it until its run is done. What is recorded is never computed again.
 type plan struct {
@@ -33,6 +37,27 @@ func newPlan(c *diff.ChangeSet) *plan {
 
 // empty tells that the mirror need not be touched.
 func (p *plan) empty() bool { return len(p.Unlinked)+len(p.Linked)+len(p.Inodes) == 0 }
+
+// apart tells that no name both goes and comes, and that all directories stay where they are, so that nothing that Attach does is in the
+// way of Detach: both can be done again from their beginning, however far the other got, and need no mark in between. Until the commit a name
+// that goes means what it meant, or nothing. (What may be patched needs a mark: to be saved again it must not have been replaced.)
+func (p *plan) apart() bool {
+	comes := make(map[string]bool, len(p.Linked))
+	for _, n := range p.Linked {
+		comes[n.Path] = true
+	}
+	for _, n := range p.Unlinked {
+		if n.Type == unix.S_IFDIR || comes[n.Path] {
+			return false
+		}
+	}
+	for i := range p.Inodes {
+		if largeChange(&p.Inodes[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 func (p *plan) counts() Counts {
 	c := Counts{Added: int64(len(p.Linked)), Removed: int64(len(p.Unlinked))}

@@ -165,11 +165,12 @@ func (s *Store) Resume(ctx context.Context, run RunInfo, base, next *beneath.Roo
 
 // goOn does the phases that follow the state. Each is closed by a sync of the mirror's filesystem and then a durable
 // mark (small runs have one for the last two); each can be done again from its beginning. ahead is nil after a cut.
-func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAhead, p *plan, base, next *beneath.Root, opts Options) (*Result, error) {
+func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAhead, p *plan, base, next *beneath.Root, opts Options) (res *Result, err error) {
 	x, err := newExecution(ctx, s, id, p, next, opts)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, x.endSync()) }()
 	x.base, x.resumed = base, ahead == nil
 	if ahead != nil {
 		x.buildAhead = ahead
@@ -199,7 +200,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAh
 		}
 		return x.manifest()
 	})
-	if err := errors.Join(err, x.endSync()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return s.result(id, p, warnings)
@@ -248,13 +249,18 @@ func (x *execution) phases(state string) error {
 	return nil
 }
 
-// markDetached ends Detach, also for whoever has no catalog any more.
+// markDetached ends Detach, also for whoever has no catalog any more. In a small run it has no mark where Detach and Attach can be done again in
+// any order: the state stays the one before until Attach or the commit has its mark.
 func (x *execution) markDetached() error {
 	fd, err := x.s.history_.Open(x.history()+"/"+detachedMark, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("noting what is done: %w", err)
 	}
 	unix.Close(fd)
+	if x.apart && len(x.plan.Inodes) <= smallPlan {
+		x.beginSync() // of what was built ahead, beside Attach
+		return nil
+	}
 	return x.mark(Detached, nil)
 }
 
@@ -355,8 +361,14 @@ func (x *execution) syncMirror() error {
 
 // beginSync lets the disk begin with what the next sync will wait for. The kernel tells of an error only once, to this or to that.
 func (x *execution) beginSync() {
-	done := make(chan error, 1)
-	go func() { done <- x.syncMirror() }()
+	before, done := x.syncing, make(chan error, 1)
+	go func() {
+		var err error
+		if before != nil {
+			err = <-before
+		}
+		done <- errors.Join(err, x.syncMirror())
+	}()
 	x.syncing = done
 }
 

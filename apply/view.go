@@ -160,7 +160,7 @@ type epoch struct {
 // running tells that the newest run is on or was cut off: its rows are there, but the mirror is between two states.
 func (e epoch) running() bool { return e.state != Done && e.state != Abandoned }
 
-// detaching tells that names of the mirror may be taken away, and none has been filled.
+// detaching tells that names of the mirror may be taken away, and none of them has been filled.
 func (e epoch) detaching() bool { return e.state == Recorded || e.state == Saved || e.state == Patched }
 
 // known is the epoch that was seen last.

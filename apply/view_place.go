@@ -18,12 +18,13 @@ import (
 // name without a row of R is where it was: directories are opened one by one, each below its parent, and never by a long path.
 // What R takes out of the mirror or moves is in turn
 //
-//   - at its old name, until Detach has come to it; nothing is put into the mirror before all is detached;
+//   - at its old name, until Detach has come to it; nothing is put at a name that went before all is detached;
 //   - in stage, as o-INO-GEN;
 //   - at the name that the table moves has (it was only moved), or in history (replaced or deleted). A file that is
 //     replaced has its name in history before anything takes its place.
 //
-// The state says whether Detach has ended. Within one state things go on in this order only, so to look in the reverse order
+// The state says whether Detach has ended, unless nothing is ever put at a name that went, and no directory goes (plan.apart): then all of R may
+// happen in one state, and old names stay good. Within one state things go on in this order only, so to look in the reverse order
 // of the list and to find nothing means that it moved meanwhile: errMoved, look again.
 
 // errMoved: a run moved it while it was being looked for.
@@ -270,7 +271,7 @@ type liveName struct {
 }
 
 // liveNames are names of a node that mean it now: one, or while a run is on all that it does not take away. (Until Detach has
-// ended the others are good too, for nothing takes their place.)
+// ended the others are good too, for nothing takes their place before that.)
 func (v *View) liveNames(e epoch, node int64) (names []liveName, err error) {
 	sql := `SELECT dir, name FROM names WHERE node = ?1 LIMIT 1`
 	args := []any{node}
