@@ -73,6 +73,7 @@ func (s *Store) writeManifest(run int64, carry []int64) (err error) {
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing history/%s: %w", name, err)
 	}
+	s.wrote = run
 	return beneath.Rename(s.history_, name+".new", s.history_, name, 0)
 }
 

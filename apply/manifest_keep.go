@@ -48,7 +48,7 @@ func (s *Store) CompleteManifests(ctx context.Context) error {
 // run nobody knows.
 func (s *Store) completeNewest() (whole bool, err error) {
 	newest, err := s.numbers(`SELECT `+manifestBefore, int64(math.MaxInt64))
-	if err != nil || newest[0] == 0 {
+	if err != nil || newest[0] == 0 || newest[0] == s.wrote {
 		return true, err
 	}
 	_, err = s.readManifest(newest[0], manifestVisitor{})

@@ -248,35 +248,48 @@ func (s *Store) dropPoint(run int64) error {
 func (s *Store) measure(ctx context.Context) error {
 	runs, err := s.numbers(`SELECT id FROM runs WHERE space = 0 AND state = 'done' AND EXISTS (SELECT 1 FROM versions WHERE run = runs.id AND content <> 0)`)
 	for _, run := range runs {
-		var nodes []int64
-		if nodes, err = s.numbers(`SELECT node FROM versions WHERE run = ? AND content = 1`, run); err != nil {
+		var space int64
+		if space, err = s.spaceOf(ctx, run); err != nil {
 			return err
 		}
-		var objects atomic.Int64
-		err := inChunks(ctx, defaultWorkers(), len(nodes), func(i int) error {
-			bytes, err := s.bytesOf(staleVersion{run: run, node: nodes[i]})
-			objects.Add(bytes)
+		if err := s.setSpace(run, space); err != nil {
 			return err
-		})
-		if err != nil {
-			return fmt.Errorf("measuring the history of r%d: %w", run, err)
-		}
-		space := objects.Load()
-		if nodes, err = s.numbers(`SELECT DISTINCT node FROM saved WHERE object = ?1 AND run = ?1`, run); err != nil {
-			return err
-		}
-		for _, node := range nodes {
-			st, err := s.top.Lstat(savedPath(run, node))
-			if err != nil {
-				return fmt.Errorf("measuring the history of r%d: %w", run, err)
-			}
-			space += st.Blocks * 512
-		}
-		if err := s.exec(`UPDATE runs SET space = ? WHERE id = ?`, space, run); err != nil {
-			return catalogError("note the space", err)
 		}
 	}
 	return err
+}
+
+// spaceOf measures what the history of a run takes up, in bytes.
+func (s *Store) spaceOf(ctx context.Context, run int64) (int64, error) {
+	nodes, err := s.numbers(`SELECT node FROM versions WHERE run = ? AND content = 1`, run)
+	if err != nil {
+		return 0, err
+	}
+	var objects atomic.Int64
+	err = inChunks(ctx, defaultWorkers(), len(nodes), func(i int) error {
+		bytes, err := s.bytesOf(staleVersion{run: run, node: nodes[i]})
+		objects.Add(bytes)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measuring the history of r%d: %w", run, err)
+	}
+	space := objects.Load()
+	if nodes, err = s.numbers(`SELECT DISTINCT node FROM saved WHERE object = ?1 AND run = ?1`, run); err != nil {
+		return 0, err
+	}
+	for _, node := range nodes {
+		st, err := s.top.Lstat(savedPath(run, node))
+		if err != nil {
+			return 0, fmt.Errorf("measuring the history of r%d: %w", run, err)
+		}
+		space += st.Blocks * 512
+	}
+	return space, nil
+}
+
+func (s *Store) setSpace(run, space int64) error {
+	return catalogError("note the space", s.exec(`UPDATE runs SET space = ? WHERE id = ?`, space, run))
 }
 
 // numbers reads a column of numbers.

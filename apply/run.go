@@ -189,13 +189,17 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAh
 	}
 	warnings := x.allWarnings()
 	x.beginSync()
+	space, err := s.spaceOf(ctx, id)
+	if err != nil {
+		space = 0 // the next prune measures it, and tells what is wrong
+	}
 	err = s.transaction("commit the run", func() error {
 		if x.unmarked {
 			if err := s.replacePending(p, x.problems); err != nil {
 				return err
 			}
 		}
-		if err := errors.Join(s.commit(id, p, signatures{next, x.signatures}, x.problems, warnings), x.keepSums()); err != nil {
+		if err := errors.Join(s.commit(id, p, signatures{next, x.signatures}, x.problems, warnings), s.setSpace(id, space), x.keepSums()); err != nil {
 			return err
 		}
 		return x.manifest()

@@ -38,6 +38,7 @@ type Store struct {
 	conn                       *sqlite.Conn
 	guard                      faultGuard // of conn
 	lock                       *os.File
+	wrote                      int64 // the run whose manifest was written last, and so is whole
 }
 
 // pieces are what a store consists of besides its catalog; true for directories.

@@ -12,8 +12,8 @@ import (
 )
 
 // Catalog is how often a run writes something small and waits until it is on the disk, as a run of snapdiff's does with its
-// catalog: recorded, detached, done. The mirror's filesystem is synced twice: after names were taken out, and at the end.
-const Catalog = 3
+// catalog: recorded, done. The mirror's filesystem is synced once, at the end.
+const Catalog = 2
 
 // chunk is how many neighbours one worker takes, as snapdiff's do.
 const chunk = 32
@@ -71,15 +71,13 @@ func (c *change) run(steps map[byte][]step) error {
 		c.note,
 		func() error { return c.each(steps[gone], c.bury) },
 		func() error { return c.each(steps[move], c.move) },
-		func() error { return unix.Syncfs(c.tree) },
-		c.note,
 		func() error { return c.each(steps[fresh], c.build) },
 		func() error { return c.each(steps[anew], c.replace) },
 		func() error { return c.each(append(steps[meta], steps[times]...), c.attributes) },
 		func() error { return unix.Syncfs(c.tree) },
 		c.note,
 	}
-	if Catalog != 3 {
+	if Catalog != 2 {
 		panic("one note for each")
 	}
 	for _, phase := range phases {
