@@ -19,11 +19,10 @@ need acl setfacl getfacl
 need libcap2-bin setcap
 need util-linux fallocate losetup
 need mount mount umount
-need sqlite3 sqlite3             # getting files out of a store by hand
+need sqlite3 sqlite3             # getting files out of a store by hand: the recipe of docs/store-format.md
 need btrfs-progs mkfs.btrfs btrfs # balance, defragment, nested subvolumes in scenarios
 need xfsprogs mkfs.xfs xfs_io
 need e2fsprogs mkfs.ext4
-need sqlite3 sqlite3             # the recipe of docs/store-format.md
 if [ "${1-}" = peers ]; then
 	need restic restic
 	need borgbackup borg
