@@ -249,7 +249,7 @@ func (s *Store) measure(ctx context.Context) error {
 	runs, err := s.numbers(`SELECT id FROM runs WHERE space = 0 AND state = 'done' AND EXISTS (SELECT 1 FROM versions WHERE run = runs.id AND content <> 0)`)
 	for _, run := range runs {
 		var space int64
-		if space, err = s.spaceOf(ctx, run); err != nil {
+		if space, err = s.spaceOf(ctx, run, nil); err != nil {
 			return err
 		}
 		if err := s.setSpace(run, space); err != nil {
@@ -259,17 +259,24 @@ func (s *Store) measure(ctx context.Context) error {
 	return err
 }
 
-// spaceOf measures what the history of a run takes up, in bytes.
-func (s *Store) spaceOf(ctx context.Context, run int64) (int64, error) {
+// spaceOf measures what the history of a run takes up, in bytes. Of the nodes in cloned it is known: the mirror's new files are clones of what is
+// in history, and how much of them is other.
+func (s *Store) spaceOf(ctx context.Context, run int64, cloned map[int64]int64) (int64, error) {
 	nodes, err := s.numbers(`SELECT node FROM versions WHERE run = ? AND content = 1`, run)
 	if err != nil {
 		return 0, err
 	}
 	var objects atomic.Int64
 	err = inChunks(ctx, defaultWorkers(), len(nodes), func(i int) error {
-		bytes, err := s.bytesOf(staleVersion{run: run, node: nodes[i]})
+		bytes, known := cloned[nodes[i]]
+		if !known {
+			var err error
+			if bytes, err = s.bytesOf(staleVersion{run: run, node: nodes[i]}); err != nil {
+				return err
+			}
+		}
 		objects.Add(bytes)
-		return err
+		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("measuring the history of r%d: %w", run, err)

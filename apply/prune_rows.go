@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"strconv"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"snapdiff/snapshot/beneath"
+	"snapdiff/snapshot/fiemap"
 )
 
 // thin removes the rows that serve no kept restore point any more.
@@ -158,7 +160,29 @@ func (s *Store) bytesOf(v staleVersion) (int64, error) {
 	if missing(err) || err == nil && (st.Nlink > 2 || st.Nlink == 2 && !v.leaned()) {
 		return 0, nil
 	}
-	return st.Blocks * 512, err
+	if err != nil || st.Size < minClone {
+		return st.Blocks * 512, err
+	}
+	return s.ownBytes(historyPath(v.run, v.node), st.Blocks*512)
+}
+
+// ownBytes is what of a file no other shares with it. all is what it takes, for where the filesystem does not tell.
+func (s *Store) ownBytes(path string, all int64) (own int64, err error) {
+	fd, err := s.top.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return all, ignoreMissing(err)
+	}
+	defer unix.Close(fd)
+	err = fiemap.Each(fd, 0, math.MaxInt64, false, func(e fiemap.Extent) bool {
+		if e.Flags&fiemap.Shared == 0 {
+			own += int64(e.Length)
+		}
+		return true
+	})
+	if err != nil {
+		return all, nil
+	}
+	return min(own, all), nil
 }
 
 // dropVersions removes rows, and nodes of which nothing is left.

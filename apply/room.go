@@ -69,3 +69,18 @@ func sumOfRanges(list []diff.Range) (sum int64) {
 	}
 	return sum
 }
+
+// cloned is by how many bytes the mirror's new files that are clones of old ones, by their nodes, differ from these.
+func (x *execution) cloned() map[int64]int64 {
+	known := map[int64]int64{}
+	if x.build.noClone.Load() {
+		return known
+	}
+	for i := range x.plan.Inodes {
+		in := &x.plan.Inodes[i]
+		if in.Attr.IsRegular() && in.What&(diff.New|diff.Data) == diff.Data && in.Ranges != nil && worthCloning(in.Attr.Size, in.Ranges) && !x.isPatched(in.Key) {
+			known[x.nodes[in.Key]] = roundUp(sumOfRanges(in.Ranges) + max(0, in.BaseAttr.Size-in.Attr.Size))
+		}
+	}
+	return known
+}

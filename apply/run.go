@@ -191,7 +191,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAh
 	}
 	warnings := x.allWarnings()
 	x.beginSync()
-	space, err := s.spaceOf(ctx, id)
+	space, err := s.spaceOf(ctx, id, x.cloned())
 	if err != nil {
 		space = 0 // the next prune measures it, and tells what is wrong
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -337,6 +338,50 @@ func TestSpaceIsWhatIsSaid(t *testing.T) {
 	}
 	b.configure("")
 	b.checkCatalog()
+}
+
+// Where the mirror's filesystem clones, a large file of which little changed takes up in history what changed, though each of its versions
+// is there as a whole.
+func TestSpaceOfClones(t *testing.T) {
+	const changed = 16 << 10
+	for _, kind := range []applytest.Kind{applytest.XFS, applytest.Btrfs} {
+		t.Run(string(kind), func(t *testing.T) {
+			b := newJobBench(t, "")
+			b.store = filepath.Join(applytest.Mount(t, kind), "store")
+			b.configure("")
+			b.snapdiff(0, "init")
+			b.sh("head -c 8M /dev/urandom > $S/large")
+			b.silent("run")
+			for i := range 5 {
+				b.sh(fmt.Sprintf("dd if=/dev/urandom of=$S/large bs=16k count=1 seek=%d conv=notrunc status=none", 7*i))
+				b.silent("run")
+			}
+			space := func() (of []int64) {
+				for line := range strings.Lines(b.stdout(0, "list", "--json")) {
+					var r struct {
+						History int64 `json:"history_bytes"`
+					}
+					b.must(json.Unmarshal([]byte(line), &r))
+					of = append(of, r.History)
+				}
+				return of
+			}
+			if got, want := space(), []int64{0, changed, changed, changed, changed, changed}; !slices.Equal(got, want) {
+				t.Errorf("list says that the history of the runs takes up %d, want %d", got, want)
+			}
+			b.configure("keep = { last = 5 }")
+			b.snapdiff(0, "prune")
+			want := []int64{0, changed, changed, changed, changed}
+			if kind == applytest.Btrfs { // it frees no part of an extent
+				want[0] = changed
+			}
+			if got := space(); !slices.Equal(got, want) {
+				t.Errorf("after dropping the first one it is %d, want %d", got, want)
+			}
+			b.equal()
+			b.checkCatalog()
+		})
+	}
 }
 
 func TestEraseCommand(t *testing.T) {

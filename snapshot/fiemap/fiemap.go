@@ -26,6 +26,8 @@ const (
 	Last = 0x1
 	// Unwritten is allocated and never written: it reads as zeros and counts as a hole.
 	Unwritten = 0x800
+	// Shared: other files have it too, by a clone or in a snapshot.
+	Shared = 0x2000
 	// Elsewhere: UNKNOWN, DELALLOC, ENCODED, DATA_ENCRYPTED, NOT_ALIGNED, DATA_INLINE, DATA_TAIL. The place that the map tells is
 	// none, or not all that the bytes depend on.
 	Elsewhere = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400
