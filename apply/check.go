@@ -36,6 +36,7 @@ type catalogCheck struct {
 	wrong []string
 	dirs  map[int64]string // live directories by node
 	files int64            // names of files in the mirror
+	short bool             // there are fewer of them than there should be
 }
 
 func newCatalogCheck(ctx context.Context, s *Store) *catalogCheck {
@@ -188,13 +189,15 @@ func (c *catalogCheck) fileNames() error {
 	text, err := c.s.Meta(metaFiles)
 	if err == nil && text != "" && text != fmt.Sprint(c.files) {
 		c.fault("the catalog counts %s names of files, the mirror has %d", text, c.files)
+		count, bad := strconv.ParseInt(text, 10, 64)
+		c.short = bad == nil && c.files < count
 	}
 	return err
 }
 
 // mirror looks at the names in the mirror alone.
 func (c *catalogCheck) mirror() error {
-	for _, step := range []func() error{c.directories, c.fileNames, c.names} {
+	for _, step := range []func() error{c.directories, c.fileNames, c.names, c.missing} {
 		if err := step(); err != nil {
 			return err
 		}

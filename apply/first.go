@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"snapdiff/diff"
@@ -59,7 +60,8 @@ func (s *Store) FirstCopy(ctx context.Context, c Copy, opts Options) (*Result, e
 		return nil, err
 	}
 	err = s.transaction("commit the first copy", func() error {
-		return errors.Join(s.exec(`DELETE FROM copied`), s.setFileNames(counts.Files+partly), s.endRun(run, counts, len(bad), nil), s.writeManifest(run, nil))
+		return errors.Join(s.exec(`DELETE FROM copied`), s.setFileNames(counts.Files+partly), s.endRun(run, counts, len(bad), nil), s.writeManifest(run, nil),
+			s.SetMeta(metaManifests, strconv.Itoa(manifestFormat)))
 	})
 	if err != nil {
 		return nil, err

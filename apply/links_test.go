@@ -162,3 +162,35 @@ func TestLinksOfWhatCannotBeCopied(t *testing.T) {
 	Apply(t, k.source, Remove("b"), Rename("c", "e"), Remove("d"))
 	run(func(*apply.Store) {})
 }
+
+// A file that never changed and is missing from the mirror is named where there is a link index, by verify without the source and by doctor.
+func TestMissingFilesAreNamed(t *testing.T) {
+	k := newKeeper(t, Ext4)
+	Apply(t, k.source, Mkdir("d"), Create("d/stays", 10, 1), Create("d/lost \xff", 10, 2), Create("lost too", 10, 3), Create("changes", 10, 4))
+	k.run(never)
+	k.compareInFull(k.take(), true)
+	Apply(t, k.source, Append("changes", 5, 5), Create("d/new", 10, 6))
+	k.run(never)
+	for _, path := range []string{"d/lost \xff", "lost too", "changes", "d/new"} {
+		k.must(os.Remove(filepath.Join(k.store, "tree", path)))
+	}
+	want := []string{`the catalog counts 5 names of files, the mirror has 1`, `"changes" of node`, `"d/lost \xff" is not in the mirror`, `"d/new" is not in the mirror`, `"lost too" is not in the mirror`}
+	store, err := apply.Open(k.store)
+	k.must(err)
+	found, err := store.VerifyMirror(t.Context(), nil, nil)
+	k.must(errors.Join(err, store.Close()))
+	slices.Sort(found.Altered)
+	if len(found.Altered) != len(want) {
+		t.Errorf("verify: %q", found.Altered)
+	}
+	trouble, err := apply.Examine(t.Context(), k.store, apply.DoctorOptions{})
+	k.must(err)
+	for _, text := range want {
+		if !slices.ContainsFunc(found.Altered, func(a string) bool { return strings.Contains(a, text) }) {
+			t.Errorf("verify does not say %q but %q", text, found.Altered)
+		}
+		if len(trouble) != 1 || !strings.Contains(trouble[0].Text, text) {
+			t.Errorf("doctor does not say %q but %+v", text, trouble)
+		}
+	}
+}
