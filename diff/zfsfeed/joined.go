@@ -236,8 +236,21 @@ type hiding struct {
 	names map[diff.Ref]bool
 }
 
-// Entries implements diff.Tree.
+// Entries implements diff.Tree. Of a directory below a hidden name it is diff.ErrElsewhere, though the snapshot itself has it.
 func (t hiding) Entries(dir uint64, yield func(diff.Entry) error) error {
+	for at := dir; at != t.Root(); {
+		refs, err := t.Names(at)
+		if err != nil {
+			return err
+		}
+		if len(refs) != 1 { // who reads it finds out
+			break
+		}
+		if t.names[refs[0]] {
+			return fmt.Errorf("directory %d: %w", dir, diff.ErrElsewhere)
+		}
+		at = refs[0].Parent
+	}
 	return t.Mounted.Entries(dir, func(e diff.Entry) error {
 		if t.names[diff.Ref{Parent: dir, Name: e.Name}] {
 			return nil

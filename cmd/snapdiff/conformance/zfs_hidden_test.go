@@ -34,7 +34,8 @@ func TestZFSRecursiveHidden(t *testing.T) {
 	b.dataset("deeper", "d/e/f", 20)
 	b.run()
 
-	b.dataset("over", "d", 30) // has no e
+	Apply(t, b.origin.dir, Create("d/new", 10, 1), Mkdir("d/dir"), Create("d/dir/new", 10, 1)) // what is hidden changed too
+	b.dataset("over", "d", 30)                                                                 // has no e
 	b.skips("deep deeper")
 	Apply(t, b.origin.dir, Mkdir("d/e"), Create("d/e/seen", 10, 1))
 	b.skips("deep deeper")
