@@ -102,6 +102,11 @@ func matches(pattern, name string) bool {
 	return ok && err == nil
 }
 
+// EscapePattern gives the pattern that matches one path alone.
+func EscapePattern(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
 // MustExclude is ParseExclude for patterns that the program itself has.
 func MustExclude(patterns ...string) *Exclude {
 	e, err := ParseExclude(patterns)

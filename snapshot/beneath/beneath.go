@@ -45,6 +45,7 @@ type Root struct {
 	mu      sync.Mutex
 	closed  bool
 	grafts  map[string]*Root       // what other Roots show at these paths; see Graft
+	graftIn map[string][]string    // their names by directory
 	limit   int                    // most directories in the cache
 	dirs    map[string]*Handle     // cached directories by path
 	order   *btree.BTreeG[*Handle] // the same in the order of their paths: what is below one is together

@@ -30,9 +30,9 @@ func TestGraft(t *testing.T) {
 		return r
 	}
 	top := open("top")
-	others := map[string]*Root{"a/b": open("one"), "a/b/deep/er": open("two")}
+	others := map[string]*Root{"a/b": open("one"), "a/b/deep/er": open("two"), "a/b/new": open("two")}
 	top.Graft(others)
-	for path, want := range map[string]string{"a/bc": "1", "a/b/x": "2", "a/b/deep/er/y/z": "4", "a/b/hidden": "", "a/b/deep/er/hidden": ""} {
+	for path, want := range map[string]string{"a/bc": "1", "a/b/x": "2", "a/b/deep/er/y/z": "4", "a/b/hidden": "", "a/b/deep/er/hidden": "", "a/b/new/y/z": "4"} {
 		got := ""
 		fd, err := top.Open(path, unix.O_RDONLY, 0)
 		if err == nil {
@@ -58,10 +58,10 @@ func TestGraft(t *testing.T) {
 	if err := top.ReadDir("a/b", func(name string, _ uint8, _ uint64) error { names = append(names, name); return nil }); err != nil {
 		t.Error(err)
 	}
-	if slices.Sort(names); !slices.Equal(names, []string{"deep", "x"}) {
+	if slices.Sort(names); !slices.Equal(names, []string{"deep", "new", "x"}) {
 		t.Errorf("names are %v", names)
 	}
-	for _, r := range []*Root{top, others["a/b"], others["a/b/deep/er"]} {
+	for _, r := range []*Root{top, others["a/b"], others["a/b/deep/er"], others["a/b/new"]} {
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}

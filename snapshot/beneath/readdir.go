@@ -22,6 +22,28 @@ func (r *Root) ReadDir(path string, yield func(name string, dtype uint8, ino uin
 		return err
 	}
 	defer unix.Close(fd)
+	if more := r.graftIn[path]; len(more) > 0 {
+		return r.readGrafted(fd, path, more, yield)
+	}
+	return readDir(fd, path, yield)
+}
+
+// readGrafted is ReadDir of a directory in which other trees are shown, also where it has no such names itself.
+func (r *Root) readGrafted(fd int, path string, more []string, yield func(name string, dtype uint8, ino uint64) error) error {
+	shown := map[string]bool{}
+	err := readDir(fd, path, func(name string, dtype uint8, ino uint64) error {
+		shown[name] = true
+		return yield(name, dtype, ino)
+	})
+	for _, name := range more {
+		if err == nil && !shown[name] {
+			err = yield(name, unix.DT_DIR, 0)
+		}
+	}
+	return err
+}
+
+func readDir(fd int, path string, yield func(name string, dtype uint8, ino uint64) error) error {
 	buf := bigBuffers.Get().(*[64 << 10]byte)
 	defer bigBuffers.Put(buf)
 	for {

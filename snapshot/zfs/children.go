@@ -46,7 +46,7 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 		c := Child{Dataset: Dataset{Name: f[0], GUID: f[1], Locked: f[5] == "unavailable"}}
 		m, over := t.below(c.Name, top, topMount)
 		c.mountedAt(m)
-		c.place(f[2], f[3], f[4], top)
+		c.place(f[2], f[3], f[4], top, topMount != nil)
 		if over != "" {
 			c.Place, c.Why = "", over+" is mounted over it"
 		}
@@ -59,8 +59,9 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 	return all, nil
 }
 
-// place finds out where a dataset belongs; top is the mount point of the source.
-func (c *Child) place(kind, canmount, mountpoint, top string) {
+// place finds out where a dataset belongs; top is the mount point of the source. Where the source is not mounted itself, datasets that never are
+// are the directories around others.
+func (c *Child) place(kind, canmount, mountpoint, top string, mounted bool) {
 	dir := c.Dir
 	if dir == "" {
 		dir = mountpoint
@@ -69,7 +70,7 @@ func (c *Child) place(kind, canmount, mountpoint, top string) {
 	switch {
 	case kind != "filesystem":
 		c.Why = "it is a volume"
-	case c.Dir == "" && canmount == "off":
+	case c.Dir == "" && canmount == "off" && mounted:
 		c.Why = "canmount is off"
 	case c.Dir == "" && canmount == "noauto":
 		c.Why = "canmount is noauto, and it is not mounted"

@@ -233,6 +233,64 @@ func TestRecursiveSnapshots(t *testing.T) {
 	})
 }
 
+// TestRecursiveSnapper: the folder of snapper is a nested subvolume like another; the snapshots in it, which come and go, are empty directories.
+func TestRecursiveSnapper(t *testing.T) {
+	eachNested(t, func(t *testing.T, b *bench, _ *rand.Rand) {
+		dir := b.origin.dir
+		snapper := func(n int) {
+			Apply(t, dir, Mkdir(fmt.Sprint(".snapshots/", n)), Create(fmt.Sprintf(".snapshots/%d/info.xml", n), 100, n))
+			btrfs(t, "subvolume", "snapshot", "-r", dir, fmt.Sprintf("%s/.snapshots/%d/snapshot", dir, n))
+		}
+		run := func(skipped string) {
+			t.Helper()
+			report, err := job.Run(t.Context(), b.job, job.Options{})
+			b.must(err)
+			if s := report[0].Skipped; len(s) != 1 || s[0].Path != skipped || report[0].Run != "r1" && report[0].How != "native" {
+				t.Errorf("%s compared %s, %q; skipped are %v, want %s", report[0].Run, report[0].How, report[0].Reason, s, skipped)
+			}
+			if v, err := job.Verify(t.Context(), b.job, job.VerifyOptions{}, t.Logf); err != nil {
+				t.Errorf("%v: %v", err, v.Found)
+			}
+		}
+		Apply(t, dir, Create("top", 10, 1), NestedSubvolume(".snapshots"))
+		snapper(1)
+		run(".snapshots/1/snapshot")
+		Apply(t, dir, Append("top", 1, 1))
+		snapper(2)
+		Apply(t, dir, DeleteSubvolume(".snapshots/1/snapshot"), RemoveAll(".snapshots/1"))
+		run(".snapshots/2/snapshot")
+		in, err := os.ReadDir(filepath.Join(b.job.Store, "tree/.snapshots/2/snapshot"))
+		if err != nil || len(in) > 0 {
+			t.Errorf("in the place of a snapshot is %v, %v", in, err)
+		}
+	})
+}
+
+// TestSnapshotsInside: our own snapshots are not in the mirror, wherever they are.
+func TestSnapshotsInside(t *testing.T) {
+	for _, recursive := range []bool{false, true} {
+		t.Run(fmt.Sprint("recursive=", recursive), func(t *testing.T) {
+			b := newBench(t, driver{"btrfs", nil, MirrorKinds, func(t testing.TB) origin {
+				dir := Subvolume(t, filepath.Join(Mount(t, Btrfs), "source"))
+				Apply(t, dir, append(subvolumeWith("one", 1), Mkdir("place"), Create("place/x", 1, 1))...)
+				return origin{source: dir, dir: dir, settings: fmt.Sprintf("recursive = %v\nsnapshots = %q", recursive, dir+"/place/[of]*")}
+			}}, Ext4)
+			for i := range 3 {
+				report, err := job.Run(t.Context(), b.job, job.Options{})
+				b.must(err)
+				if skipped := len(report[0].Skipped); recursive && skipped > 0 || !recursive && i == 0 && skipped != 1 || i > 0 && report[0].How != "native" {
+					t.Errorf("%s compared %s, %q, and did not follow %v", report[0].Run, report[0].How, report[0].Reason, report[0].Skipped)
+				}
+				Apply(t, b.origin.dir, Append("place/x", 1, i))
+			}
+			in, err := os.ReadDir(filepath.Join(b.job.Store, "tree/place"))
+			if err != nil || len(in) != 1 {
+				t.Errorf("in the mirror there are %v, %v", in, err)
+			}
+		})
+	}
+}
+
 func btrfs(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := exec.Command("btrfs", args...).CombinedOutput(); err != nil {

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"slices"
 	"strings"
 
 	"snapdiff/cmd/snapdiff/source"
@@ -31,7 +32,10 @@ func (r *runner) readExclude() error {
 	return err
 }
 
-func (r *runner) excludeText() string { return strings.Join(r.job.Exclude, "\n") }
+func (r *runner) excludeText() string {
+	own := slices.DeleteFunc(r.src.Exclude(), func(p string) bool { return p == source.AlwaysExcluded })
+	return strings.Join(slices.Concat(r.job.Exclude, own), "\n")
+}
 
 // noteExclude remembers what the mirror was made with, before a first copy and after every run.
 func (r *runner) noteExclude() error {

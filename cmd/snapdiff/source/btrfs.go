@@ -23,6 +23,9 @@ import (
 // ownDir is the directory at the top of a subvolume that holds our snapshots by default. It stays out of the mirror.
 const ownDir = ".snapdiff"
 
+// AlwaysExcluded is excluded in every job of a btrfs subvolume.
+const AlwaysExcluded = "/" + ownDir
+
 // btrfsSource is a btrfs subvolume. Its snapshots are directories in the job's place for them.
 type btrfsSource struct {
 	job    config.Job
@@ -42,11 +45,29 @@ func openBtrfs(_ context.Context, j config.Job) (Source, error) {
 	return &btrfsSource{job: j, uuid: info.UUID.String()}, nil
 }
 
-func (s *btrfsSource) Kind() string      { return "btrfs" }
-func (s *btrfsSource) ID() string        { return s.uuid }
-func (s *btrfsSource) Dir() string       { return s.job.Source }
-func (s *btrfsSource) Exclude() []string { return []string{"/" + ownDir} }
-func (s *btrfsSource) NeedsLinks() bool  { return false }
+func (s *btrfsSource) Kind() string     { return "btrfs" }
+func (s *btrfsSource) ID() string       { return s.uuid }
+func (s *btrfsSource) Dir() string      { return s.job.Source }
+func (s *btrfsSource) NeedsLinks() bool { return false }
+
+// Exclude gives the places of our snapshots in the source: AlwaysExcluded, and the job's own where that is another one.
+func (s *btrfsSource) Exclude() []string {
+	all := []string{AlwaysExcluded}
+	top, err := filepath.EvalSymlinks(s.job.Source)
+	if err != nil {
+		return all
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(s.job.Snapshots)) // it itself need not be there yet
+	if err != nil {
+		return all
+	}
+	at := filepath.Join(parent, filepath.Base(s.job.Snapshots))
+	below, ok := strings.CutPrefix(at, strings.TrimSuffix(top, "/")+"/")
+	if own := "/" + diff.EscapePattern(below); ok && own != AlwaysExcluded {
+		all = append(all, own)
+	}
+	return all
+}
 
 func (s *btrfsSource) NeedsSignatures() bool { return false }
 func (s *btrfsSource) Close() error          { return nil }

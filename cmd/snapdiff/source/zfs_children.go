@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -30,12 +31,8 @@ func (s *zfsSource) withChildrenOf(mark snapshot.Mark) {
 
 // takeAll takes snapshots of the source and of the datasets that are mounted below its mount point, but for what is excluded.
 func (s *zfsSource) takeAll(ctx context.Context, name string) (snapshot.Mark, error) {
-	children, not, err := s.children(ctx)
-	if err != nil {
-		return snapshot.Mark{}, err
-	}
-	s.all, s.not = nil, not
-	mark, err := zfs.TakeAll(ctx, s.dataset, children, name, s.tag())
+	s.all = nil
+	mark, err := s.takeThose(ctx, name)
 	if err != nil {
 		return mark, err
 	}
@@ -49,6 +46,22 @@ func (s *zfsSource) takeAll(ctx context.Context, name string) (snapshot.Mark, er
 		return mark, errors.Join(err, s.Drop(context.WithoutCancel(ctx), mark))
 	}
 	return mark, nil
+}
+
+// takeThose takes snapshots of those that there are. It tries again when one was destroyed meanwhile, as those of containers are all the time.
+func (s *zfsSource) takeThose(ctx context.Context, name string) (mark snapshot.Mark, err error) {
+	const tries = 5
+	for try := 1; ; try++ {
+		children, not, err := s.children(ctx)
+		if err != nil {
+			return mark, err
+		}
+		s.not = not
+		mark, err = zfs.TakeAll(ctx, s.dataset, children, name, s.tag())
+		if !errors.Is(err, zfs.ErrNoDataset) || try == tries {
+			return mark, err
+		}
+	}
 }
 
 // children are the datasets to be taken with the source, and those below it that are not. One that the mirror has and that cannot be read now
@@ -102,6 +115,21 @@ func (s *zfsSource) Used(ctx context.Context) (bytes int64, err error) {
 	return bytes, err
 }
 
+// hasPlace tells whether these parts have a directory for another one at dir. Where the source is not mounted, what is mounted at it has its
+// directory elsewhere: there it is enough that nothing else has the name.
+func (s *zfsSource) hasPlace(parts []part, dir string) bool {
+	isDir := func(dir string) (bool, error) {
+		around, rest := partAt(parts, dir)
+		st, err := around.root.Lstat(rest)
+		return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR, err
+	}
+	found, err := isDir(dir)
+	if s.dataset.Dir == "" && errors.Is(err, fs.ErrNotExist) {
+		found, _ = isDir(dir[:max(strings.LastIndexByte(dir, '/'), 0)])
+	}
+	return found
+}
+
 // withoutHomeless gives up the snapshots of children whose place is no directory in the snapshots around them: nobody sees them there.
 func (s *zfsSource) withoutHomeless(ctx context.Context, mark *snapshot.Mark) error {
 	slices.SortFunc(mark.Children, func(a, b snapshot.Child) int { return strings.Compare(string(a.Dir), string(b.Dir)) })
@@ -113,9 +141,7 @@ func (s *zfsSource) withoutHomeless(ctx context.Context, mark *snapshot.Mark) er
 	var gone []snapshot.Mark
 	shown := snap.parts[:1:1]
 	for i, p := range snap.parts[1:] {
-		around, rest := partAt(shown, p.dir)
-		st, err := around.root.Lstat(rest)
-		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if s.hasPlace(shown, p.dir) {
 			shown, stay = append(shown, p), append(stay, mark.Children[i])
 			continue
 		}
