@@ -51,10 +51,10 @@ type Options struct {
 // Compare works out the change set between two snapshots from the numbers of the inodes that may have changed.
 // candidates must hold every inode of next that is new or differs from base, directories included; more do no harm. An
 // inode that is in base only need not be named: a name that went from a changed directory leads to it.
-func Compare(ctx context.Context, base, next Tree, content Content, candidates []uint64, opts Options) (*ChangeSet, error) {
+func Compare(ctx context.Context, r Reader, candidates []uint64, opts Options) (*ChangeSet, error) {
 	list := make([]Candidate, 0, len(candidates))
 	for _, num := range candidates {
-		info, ok, err := next.Inode(num)
+		info, ok, err := r.Next.Inode(num)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +65,7 @@ func Compare(ctx context.Context, base, next Tree, content Content, candidates [
 			list = append(list, Candidate{num, info.Gen, info.Type()})
 		}
 	}
-	return CompareWith(ctx, []Reader{{Base: base, Next: next, Content: content}}, list, opts)
+	return CompareWith(ctx, []Reader{r}, list, opts)
 }
 
 // CompareWith is Compare with as many goroutines as there are readers, and with candidates of which the feeder knows more than

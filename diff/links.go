@@ -25,10 +25,18 @@ type nameUser interface {
 	UseNames(names func(num uint64) ([]Ref, error), some bool)
 }
 
+// nameComparer is a Tree of a new snapshot that may tell what went from and came into a directory without reading all of it.
+type nameComparer interface {
+	// Unlike gives names of a directory that the base has too: all that differ are on the lists; others may be on both. Not ok: it
+	// has to be read whole. ErrElsewhere is as of Entries.
+	Unlike(dir uint64) (went, came []Entry, ok bool, err error)
+}
+
 // Linked gives two trees their Names where the filesystem cannot tell them: those of base are in the link index, those of
 // next are these without what went from changed directories, and with what came to them. dirs must hold the numbers of all
 // directories of next that are new or whose entries may differ from base; others do no harm. Directories that are gone
-// altogether need not be named: they are followed from the names that went. Each directory in dirs is read in both trees.
+// altogether need not be named: they are followed from the names that went. Each directory in dirs is read in both trees, or compared by
+// next's Unlike if it has one.
 //
 // Of what exclude leaves out the index has no names, and neither have the trees: it is as if it were not there. A directory that came
 // out of such a place is read, with all below it.
@@ -130,30 +138,11 @@ func (l *linker) compare(dir uint64) error {
 	if l.read[dir] {
 		return nil
 	}
-	came := map[string]Entry{}
-	if err := l.next.Entries(dir, func(e Entry) error { came[e.Name] = e; return nil }); err != nil {
-		return err
-	}
-	l.read[dir] = true
-	known, err := l.known(dir)
+	came, err := l.unlike(dir)
 	if err != nil {
 		return err
 	}
-	if info, ok, err := l.base.Inode(dir); err != nil {
-		return err
-	} else if ok && known && info.IsDir() {
-		err := l.base.Entries(dir, func(b Entry) error {
-			if n, ok := came[b.Name]; ok && n.Ino == b.Ino && n.Type == b.Type && n.Sub == b.Sub {
-				delete(came, b.Name)
-				return nil
-			}
-			l.goes(dir, b)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
+	l.read[dir] = true
 	for _, e := range came {
 		switch {
 		case e.Sub: // its number is none of this filesystem
@@ -167,6 +156,46 @@ func (l *linker) compare(dir uint64) error {
 		}
 	}
 	return nil
+}
+
+// unlike notes the names that went from a directory and gives those that came, by name.
+func (l *linker) unlike(dir uint64) (came map[string]Entry, err error) {
+	known, err := l.known(dir)
+	if err != nil {
+		return nil, err
+	}
+	came = map[string]Entry{}
+	take := func(n Entry) error { came[n.Name] = n; return nil }
+	lose := func(b Entry) error {
+		if n, ok := came[b.Name]; ok && n.Ino == b.Ino && n.Type == b.Type && n.Sub == b.Sub {
+			delete(came, b.Name)
+			return nil
+		}
+		l.goes(dir, b)
+		return nil
+	}
+	if c, ok := l.next.(nameComparer); ok && known {
+		b, n, ok, err := c.Unlike(dir)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			for _, e := range n {
+				take(e)
+			}
+			for _, e := range b {
+				lose(e)
+			}
+			return came, nil
+		}
+	}
+	if err := l.next.Entries(dir, take); err != nil || !known {
+		return came, err
+	}
+	if info, ok, err := l.base.Inode(dir); err != nil || !ok || !info.IsDir() {
+		return came, err
+	}
+	return came, l.base.Entries(dir, lose)
 }
 
 // known tells whether the base shows a name of a directory.

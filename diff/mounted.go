@@ -246,6 +246,12 @@ func (m *Mounted) Entries(num uint64, yield func(Entry) error) error {
 	})
 }
 
+// Find makes sure that a directory is where its names lead; ErrElsewhere when it is not.
+func (m *Mounted) Find(num uint64) error {
+	_, err := m.dir(num, nil, true)
+	return err
+}
+
 // Xattrs implements Tree.
 func (m *Mounted) Xattrs(num uint64) (string, error) {
 	path, _, ok, err := m.Path(num)

@@ -35,6 +35,9 @@ func (d *device) over(blocks lvm.Blocks) *device {
 	return &device{r: d.r, size: d.size, buf: make([]byte, longWindow), within: blocks}
 }
 
+// turnTo says which blocks will be read one after another.
+func (d *device) turnTo(blocks lvm.Blocks) { d.within, d.window = blocks, nil }
+
 // bytes gives n bytes at an offset, valid until the next call.
 func (d *device) bytes(off int64, n int) ([]byte, error) {
 	if off < 0 || n < 0 || off > d.size-int64(n) {

@@ -15,6 +15,7 @@ import (
 // ext4 reads inodes of ext4, ext3 and ext2.
 type ext4 struct {
 	dev   *device
+	meta  *device // for maps
 	super ext4Super
 	// groups of inodes, by number.
 	groups []ext4Group
@@ -40,7 +41,7 @@ func openExt4(dev *device) (*ext4, error) {
 	if super.blocks > uint64(dev.size/super.blockSize) {
 		return nil, fmt.Errorf("ext4 has %d blocks of %d bytes on a device of %d bytes", super.blocks, super.blockSize, dev.size)
 	}
-	fs := &ext4{dev: dev, super: super}
+	fs := &ext4{dev: dev, meta: newDevice(dev.r, dev.size, int(super.blockSize)), super: super}
 	return fs, fs.readGroups()
 }
 

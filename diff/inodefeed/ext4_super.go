@@ -26,14 +26,17 @@ const (
 	ext4RoGdtCsum      = 0x10
 	ext4RoMetadataCsum = 0x400
 
-	ext4IncompatRecover = 0x4
-	ext4IncompatMetaBG  = 0x10
-	ext4Incompat64bit   = 0x80
+	ext4IncompatFiletype = 0x2
+	ext4IncompatRecover  = 0x4
+	ext4IncompatMetaBG   = 0x10
+	ext4Incompat64bit    = 0x80
+	ext4IncompatCsumSeed = 0x2000
+	ext4IncompatLargeDir = 0x4000
 
 	// ext4IncompatKnown: FILETYPE, RECOVER, META_BG, EXTENTS, 64BIT, MMP, FLEX_BG, EA_INODE, CSUM_SEED, LARGEDIR,
 	// INLINE_DATA, CASEFOLD. Not COMPRESSION, JOURNAL_DEV, DIRDATA, ENCRYPT.
-	ext4IncompatKnown = 0x2 | ext4IncompatRecover | ext4IncompatMetaBG | 0x40 | ext4Incompat64bit | 0x100 | 0x200 | 0x400 |
-		0x2000 | 0x4000 | 0x8000 | 0x20000
+	ext4IncompatKnown = ext4IncompatFiletype | ext4IncompatRecover | ext4IncompatMetaBG | 0x40 | ext4Incompat64bit | 0x100 | 0x200 | 0x400 |
+		ext4IncompatCsumSeed | ext4IncompatLargeDir | 0x8000 | 0x20000
 	// ext4RoKnown: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
 	// METADATA_CSUM, READONLY, PROJECT, VERITY, ORPHAN_PRESENT. A feature that only forbids to write can still say which parts
 	// of the inode tables hold nothing, as GDT_CSUM does: an unknown one is refused too.
@@ -62,6 +65,7 @@ type ext4Super struct {
 	firstMetaBG    uint32
 	backupGroups   [2]uint32
 	groups         uint32 // how many groups there are
+	seed           uint32 // of all checksums of metadata
 }
 
 func isExt4(super []byte) bool { return le.Uint16(super[0x38:]) == ext4Magic }
@@ -88,6 +92,10 @@ func decodeExt4Super(b []byte) (s ext4Super, err error) {
 	}
 	s.firstMetaBG = le.Uint32(b[0x104:])
 	s.backupGroups = [2]uint32{le.Uint32(b[0x24C:]), le.Uint32(b[0x250:])}
+	s.seed = ext4Checksum(1<<32-1, s.uuid[:])
+	if s.incompat&ext4IncompatCsumSeed != 0 {
+		s.seed = le.Uint32(b[0x270:])
+	}
 	if logBlock > 6 { // EXT4_MAX_BLOCK_LOG_SIZE: 64 KiB
 		return s, fmt.Errorf("the ext4 superblock has a block size of 2^%d KiB", logBlock)
 	}
@@ -126,6 +134,9 @@ func (s *ext4Super) check() error {
 
 // checksummed tells that group descriptors say how much of an inode table is in use (ext4_has_group_desc_csum).
 func (s *ext4Super) checksummed() bool { return s.roCompat&(ext4RoGdtCsum|ext4RoMetadataCsum) != 0 }
+
+// metadataChecksums tells that all metadata has checksums.
+func (s *ext4Super) metadataChecksums() bool { return s.roCompat&ext4RoMetadataCsum != 0 }
 
 // hasSuper tells whether a group begins with a copy of the superblock (ext4_bg_has_super in fs/ext4/balloc.c).
 func (s *ext4Super) hasSuper(group uint32) bool {

@@ -2,15 +2,16 @@
 // diff work out the change set.
 //
 // It is told which blocks of the device may differ. They are cut against the inode tables of ext4 or the inode chunks of
-// XFS, on both devices, and the inodes that lie there are compared byte by byte: those that differ are the candidates.
-// Nothing else is parsed: names, extended attributes and contents come from the two snapshots mounted read-only. Where
-// the filesystem has anything that is not known here, the answer is diff.ErrNotNative, never a guess.
+// XFS, on both devices, and the inodes that lie there are compared byte by byte: those that differ are the candidates. Of a
+// directory that changed the blocks that may differ are read too (dirs.go). Nothing else is parsed: other names, extended
+// attributes and contents come from the two snapshots mounted read-only. Where the filesystem has anything that is not known here, the answer is diff.ErrNotNative, never a guess.
 package inodefeed
 
 import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -59,11 +60,14 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 	if err != nil {
 		return nil, nil, fmt.Errorf("comparing the inodes of two snapshots: %w", err)
 	}
-	bt, nt, err := diff.Linked(ctx, f.base, f.next, links, dirs, opts.Exclude)
+	if err := f.findStanding(links); err != nil {
+		return nil, nil, err
+	}
+	bt, nt, err := diff.Linked(ctx, f.base, nextTree{f.next, f}, links, dirs, opts.Exclude)
 	if err != nil {
 		return nil, nil, fmt.Errorf("finding the names in a snapshot: %w", err)
 	}
-	set, err = diff.Compare(ctx, bt, nt, f.contents(ctx, opts.Pace).compare, nums, opts)
+	set, err = diff.Compare(ctx, diff.Reader{Base: bt, Next: nt, Content: f.contents(ctx, opts.Pace).compare, Names: f.names}, nums, opts)
 	if err != nil {
 		return nil, nil, fmt.Errorf("comparing two snapshots: %w", err)
 	}
@@ -79,6 +83,10 @@ type feed struct {
 	base, next *tree
 	changed    lvm.Blocks // of the new snapshot, also where the base had ended
 	taken      time.Time  // the new snapshot
+	// reused are the numbers of inodes that mean others in the base, standing the names of those in the base by directory.
+	reused   map[uint64]reusedNumber
+	standing map[uint64][]againName
+	named    named
 	// carry are the inodes that changed around then. Those that are as they were in the base changed before it was taken, or are among
 	// those that it carried.
 	carry []diff.Key
@@ -98,7 +106,10 @@ func newFeed(base, next Side, changed lvm.Blocks) (*feed, error) {
 	}
 	grown := lvm.Block{Off: base.Size, Len: next.Size - base.Size} // empty where it did not grow
 	blocks := lvm.NewBlocks(append(changed[:len(changed):len(changed)], grown), next.Size)
-	return &feed{base: bt, next: nt, changed: blocks, taken: next.Taken}, nil
+	return &feed{
+		base: bt, next: nt, changed: blocks, taken: next.Taken,
+		reused: map[uint64]reusedNumber{}, standing: map[uint64][]againName{}, named: named{dirs: map[uint64]unlikeNames{}},
+	}, nil
 }
 
 // candidates are the inodes in use in the new snapshot whose bytes are not those of the base; dirs are the directories among
@@ -133,10 +144,14 @@ func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs [
 			return nil
 		}
 		i, err := f.next.remember(num, n)
-		if err == nil && len(b) > 0 {
-			_, err = f.base.remember(num, b)
-		}
 		add(num, i)
+		if err != nil || len(b) == 0 {
+			return err
+		}
+		was, err := f.base.remember(num, b)
+		if was.Gen != i.Gen && len(f.reused) <= mostReused {
+			f.reused[num] = reusedNumber{was.Type(), i.Type()}
+		}
 		return err
 	})
 	if err != nil {
@@ -157,9 +172,11 @@ func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs [
 // tree is a diff.Tree of one snapshot: fields of inodes from the device, all else from the mount.
 type tree struct {
 	*diff.Mounted
-	root  *beneath.Root
-	fs    filesystem
-	known map[uint64]inode // candidates, which are asked for again and again
+	root *beneath.Root
+	fs   filesystem
+	// blocks reads directories.
+	blocks blockReader
+	known  map[uint64]inode // candidates, which are asked for again and again
 }
 
 const mostKnown = 100_000 // some 20 MB
@@ -184,12 +201,24 @@ func (t *tree) inode(num uint64) (inode, bool, error) {
 	return lookUp(t.fs, num)
 }
 
+// directory tells how the names of a directory lie.
+func (t *tree) directory(num uint64) (*directory, error) {
+	raw, err := t.fs.raw(num)
+	if err == nil && raw == nil {
+		err = errors.New("it is not there")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.fs.directory(num, raw)
+}
+
 func newTree(s Side) (*tree, error) {
 	fs, err := open(s)
 	if err != nil {
 		return nil, err
 	}
-	t := &tree{root: s.Root, fs: fs, known: map[uint64]inode{}}
+	t := &tree{root: s.Root, fs: fs, blocks: blockReader{dev: newDevice(s.Device, s.Size, longWindow)}, known: map[uint64]inode{}}
 	t.Mounted, err = diff.NewMounted(s.Root, t.generation)
 	if err == nil && t.Mounted.Root() != fs.root() {
 		err = notNative("inode %d is mounted at %s, the top directory is inode %d", t.Mounted.Root(), s.Root.Path(), fs.root())

@@ -24,6 +24,9 @@ type filesystem interface {
 	scan(ctx context.Context, blocks lvm.Blocks, yield func(num uint64) error) error
 	// places are where the written data of a file lies on the device, by what raw gave of it; false where the inode does not tell all of it.
 	places(raw []byte) (all []lvm.Block, ok bool)
+	// directory tells how the names of a directory lie on the device, by what raw gave of it. An error says why only the kernel should tell its
+	// names: anything that is not known here, or damaged.
+	directory(num uint64, raw []byte) (*directory, error)
 	// over is the same filesystem for reading the inodes in the blocks one after another.
 	over(blocks lvm.Blocks) filesystem
 	// incomparable tells why the inodes of a base cannot be compared with these one by one; "" when they can.

@@ -85,6 +85,9 @@ func scanSide(t testing.TB, side Side) (found []uint64, err error) {
 			found = append(found, num)
 		}
 		fs.places(raw)
+		if d, err := fs.directory(num, bytes.Clone(raw)); err == nil {
+			namesIn(side, d)
+		}
 		fs.mask(bytes.Clone(raw))
 		return nil
 	})

@@ -69,28 +69,46 @@ func (fs *xfs) places(raw []byte) (all []lvm.Block, ok bool) {
 	if raw[xfsFormat] != xfsFormatExtents {
 		return nil, raw[xfsFormat] == xfsFormatLocal
 	}
-	count := uint64(be.Uint32(raw[xfsExtents32:]))
-	if be.Uint64(raw[xfsFlags2:])&xfsNrext64 != 0 {
-		count = be.Uint64(raw[xfsExtents64:])
-	}
-	fork := raw[xfsInodeCore:]
-	if at := 8 * int(raw[xfsForkoff]); at > 0 && at < len(fork) {
-		fork = fork[:at] // behind it are the attributes
-	}
+	fork, count := xfsFork(raw)
 	if count > uint64(len(fork)/xfsExtentSize) {
 		return nil, false
 	}
 	for i := range int(count) {
-		high, low := be.Uint64(fork[i*xfsExtentSize:]), be.Uint64(fork[i*xfsExtentSize+8:])
-		if high>>63 != 0 {
+		e := decodeXFSExtent(fork[i*xfsExtentSize:])
+		if e.unwritten {
 			continue
 		}
-		block, length := high&(1<<9-1)<<43|low>>21, int64(low&(1<<21-1))
-		group, inGroup := block>>fs.super.groupLog, int64(block&(1<<fs.super.groupLog-1))
-		if group >= uint64(fs.super.groups) {
+		off, ok := fs.super.blockAt(e.block)
+		if !ok {
 			return nil, false
 		}
-		all = append(all, lvm.Block{Off: fs.super.groupStart(uint32(group)) + inGroup*fs.super.blockSize, Len: length * fs.super.blockSize})
+		all = append(all, lvm.Block{Off: off, Len: int64(e.count) * fs.super.blockSize})
 	}
 	return all, true
+}
+
+// xfsFork gives the part of an inode where its data, or the map of it, lies, and how many extents there are.
+func xfsFork(raw []byte) (fork []byte, extents uint64) {
+	extents = uint64(be.Uint32(raw[xfsExtents32:]))
+	if be.Uint64(raw[xfsFlags2:])&xfsNrext64 != 0 {
+		extents = be.Uint64(raw[xfsExtents64:])
+	}
+	fork = raw[xfsInodeCore:]
+	if at := 8 * int(raw[xfsForkoff]); at > 0 && at < len(fork) {
+		fork = fork[:at] // behind it are the attributes
+	}
+	return fork, extents
+}
+
+// xfsExtent is a part of a file, in blocks.
+type xfsExtent struct {
+	at        uint64 // place in the file
+	block     uint64
+	count     uint32
+	unwritten bool
+}
+
+func decodeXFSExtent(b []byte) xfsExtent {
+	high, low := be.Uint64(b), be.Uint64(b[8:])
+	return xfsExtent{at: high << 1 >> 10, block: high&(1<<9-1)<<43 | low>>21, count: uint32(low & (1<<21 - 1)), unwritten: high>>63 != 0}
 }

@@ -31,7 +31,9 @@ type xfsSuper struct {
 	groupLog   uint8  // bits of a block number within its group
 	inodeLog   uint8  // bits of an inode number within its block
 	uuid       [16]byte
-	sparse     bool // chunks of inodes may have holes
+	sparse     bool  // chunks of inodes may have holes
+	fileTypes  bool  // directories tell the types of files
+	dirLog     uint8 // blocks in a block of a directory, as a power of 2
 }
 
 func isXFS(b []byte) bool { return be.Uint32(b) == xfsMagic }
@@ -58,7 +60,7 @@ func decodeXFSSuper(b []byte) (s xfsSuper, err error) {
 		blockSize: int64(be.Uint32(b[4:])), blocks: be.Uint64(b[8:]), uuid: [16]byte(b[32:]), rootInode: be.Uint64(b[56:]),
 		groupSize: be.Uint32(b[84:]), groups: be.Uint32(b[88:]), sectorSize: int64(be.Uint16(b[102:])),
 		inodeSize: int64(be.Uint16(b[104:])), perBlock: uint32(be.Uint16(b[106:])),
-		inodeLog: b[123], groupLog: b[124], sparse: incompat&0x2 != 0,
+		inodeLog: b[123], groupLog: b[124], sparse: incompat&0x2 != 0, fileTypes: incompat&0x1 != 0, dirLog: b[192],
 	}
 	if incompat&xfsIncompatMetaUUID != 0 {
 		s.uuid = [16]byte(b[248:]) // what inodes carry; the other can be changed
@@ -70,7 +72,7 @@ func (s *xfsSuper) check() error {
 	power := func(n, low, high int64) bool { return n >= low && n <= high && n&(n-1) == 0 }
 	if !power(s.blockSize, 512, 65536) || !power(s.sectorSize, 512, 32768) || !power(s.inodeSize, 512, 2048) ||
 		s.inodeSize > s.blockSize || int64(s.perBlock) != s.blockSize/s.inodeSize || s.perBlock != 1<<s.inodeLog ||
-		s.groups == 0 || s.groupSize < 4 || s.groupLog > 31 || s.groupLog+s.inodeLog > 32 || uint64(s.groupSize) > 1<<s.groupLog ||
+		s.dirLog > 7 || s.blockSize<<s.dirLog > 65536 || s.groups == 0 || s.groupSize < 4 || s.groupLog > 31 || s.groupLog+s.inodeLog > 32 || uint64(s.groupSize) > 1<<s.groupLog ||
 		uint64(s.groups-1)*uint64(s.groupSize) >= s.blocks {
 		return fmt.Errorf("the XFS superblock does not fit together: %+v", *s)
 	}
@@ -94,6 +96,15 @@ func (s *xfsSuper) number(group, inGroup uint32) uint64 {
 // groupStart is the byte at which an allocation group begins.
 func (s *xfsSuper) groupStart(group uint32) int64 {
 	return int64(group) * int64(s.groupSize) * s.blockSize
+}
+
+// blockAt is the byte at which a block of the filesystem lies, whose number has that of its group above groupLog; false if there is none such.
+func (s *xfsSuper) blockAt(block uint64) (off int64, ok bool) {
+	group, inGroup := block>>s.groupLog, uint32(block&(1<<s.groupLog-1))
+	if group >= uint64(s.groups) || inGroup >= s.groupSize {
+		return 0, false
+	}
+	return s.groupStart(uint32(group)) + int64(inGroup)*s.blockSize, true
 }
 
 // place is the byte at which an inode lies.

@@ -23,6 +23,7 @@ var xfsFeatures = []feature{
 	{"no sparse inodes", []string{"-i", "sparse=0"}},
 	{"nrext64", []string{"-i", "nrext64=1"}},
 	{"many groups", []string{"-d", "agcount=7"}},
+	{"directory blocks of 16384", []string{"-n", "size=16384"}},
 	{"sectors of 4096", []string{"-s", "size=4096"}},
 }
 

@@ -2,7 +2,8 @@
 # lvm-bench.sh [FILES [CHANGED [ROUNDS]]]: incremental runs from a logical volume against rsync -aHAX --delete from the mounted
 # snapshot, both in the test machine, where system calls are dear and CPU is not: the figures are ratios, all of one machine, snapdiff
 # and rsync in turn. Then a run after the source was mounted anew, when every file is asked where its data lies. FS="ext4 xfs" chooses;
-# OTHER=PROGRAM is another build of snapdiff that takes turns with this one. docs/performance.md has them.
+# OTHER=PROGRAM is another build of snapdiff that takes turns with this one. FOLDER=1000 has folders of so many files instead of 500; MAIL=1
+# makes one new file in each folder instead of changing CHANGED files. docs/performance.md has them.
 set -euo pipefail
 if [ "${1:-}" != guest ]; then
 	cd "$(dirname "$0")/../.."
@@ -10,7 +11,7 @@ if [ "${1:-}" != guest ]; then
 	CGO_ENABLED=0 go build -buildvcs=false -o "$bin/snapdiff" ./cmd/snapdiff
 	[ -z "${OTHER:-}" ] || cp "$OTHER" "$bin/other"
 	testdata/testvm/run.sh -v "$bin" -d 8G -d 8G \
-		"FS=\"${FS:-ext4 xfs}\" bash testdata/testvm/lvm-bench.sh guest ${1:-100000} ${2:-1000} ${3:-3} $bin"
+		"FS=\"${FS:-ext4 xfs}\" FOLDER=${FOLDER:-500} MAIL=${MAIL:-} bash testdata/testvm/lvm-bench.sh guest ${1:-100000} ${2:-1000} ${3:-3} $bin"
 	exit
 fi
 files=$2 changed=$3 rounds=$4 bin=$5
@@ -32,7 +33,11 @@ with() {
 }
 change() {
 	local i
-	for ((i = 0; i < changed; i++)); do echo "$1" >>/src/$((i % (files / 500)))/$((i * 7 % 500)); done
+	if [ -n "$MAIL" ]; then
+		for ((i = 0; i < files / FOLDER; i++)); do echo "$1" >"/src/$i/new $1"; done
+	else
+		for ((i = 0; i < changed; i++)); do echo "$1" >>/src/$((i % (files / FOLDER)))/$((i * 7 % FOLDER)); done
+	fi
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 }
@@ -41,7 +46,7 @@ for fs in $FS; do
 	case $fs in ext4) options=ro,noload ;; xfs) options=ro,norecovery,nouuid ;; esac
 	{ lvcreate -q -V 4G -T vg/pool -n $fs; mkfs.$fs -q /dev/vg/$fs; } >/dev/null 2>&1
 	mount /dev/vg/$fs /src
-	for ((d = 0; d < files / 500; d++)); do (mkdir /src/$d; cd /src/$d; for ((f = 0; f < 500; f++)); do echo $f >$f; done); done
+	for ((d = 0; d < files / FOLDER; d++)); do (mkdir /src/$d; cd /src/$d; for ((f = 0; f < FOLDER; f++)); do echo $f >$f; done); done
 	"$bin/snapdiff" --config /root/b.toml init >/dev/null
 	first=$(took run)
 	with copy
@@ -54,12 +59,14 @@ for fs in $FS; do
 		theirs=$(with took copy)
 		echo "  run $ours ms,$line rsync $theirs ms: $(awk -v a="$theirs" -v b="$ours" 'BEGIN {printf "%.1f", a / b}') times as long"
 	done
+	other_calls=
+	for other in "$bin"/other; do [ -x "$other" ] && { change "other again"; other_calls=", other $(calls "$other" --config /root/b.toml run)"; }; done
 	change again
 	ours_calls=$(calls "$bin/snapdiff" --config /root/b.toml run)
 	theirs_calls=$(with calls rsync -aHAX --delete /snap/ /mirror/rsync/)
 	umount /src; mount /dev/vg/$fs /src
 	change anew
-	echo "  system calls: run $ours_calls, rsync $theirs_calls; a run after a mount $(took run) ms"
+	echo "  system calls: run $ours_calls$other_calls, rsync $theirs_calls; a run after a mount $(took run) ms"
 	umount /src
 	lvremove -q -y -f vg/$fs >/dev/null 2>&1
 	rm -rf /mirror/rsync/* /mirror/store
