@@ -99,7 +99,7 @@ func (f *feed) narrow(dir uint64) (u unlikeNames, err error) {
 		return u, err
 	}
 	places := unlikePlaces(b.extents, n.extents, f.changed, n.block)
-	c := canceler{reused: f.reused, went: map[string]diff.Entry{}, came: map[string]diff.Entry{}}
+	c := canceler{went: map[string]diff.Entry{}, came: map[string]diff.Entry{}}
 	if err := f.base.blocks.open(b, places); err != nil {
 		return u, fmt.Errorf("in the base: %w", err)
 	}
@@ -137,7 +137,6 @@ func each(list []diff.Entry, do func(diff.Entry)) {
 
 // canceler collects names that went and came, less those that did both.
 type canceler struct {
-	reused     map[uint64]reusedNumber
 	went, came map[string]diff.Entry
 }
 
@@ -147,15 +146,13 @@ func (c *canceler) gain(e diff.Entry) { c.put(c.came, c.went, e) }
 // put adds a name to one side, or takes it from the other where it means the same inode.
 func (c *canceler) put(own, other map[string]diff.Entry, e diff.Entry) {
 	if o, ok := other[e.Name]; ok && o == e {
-		if _, again := c.reused[e.Ino]; !again {
-			delete(other, e.Name)
-			return
-		}
+		delete(other, e.Name)
+		return
 	}
 	own[e.Name] = e
 }
 
-// addAgain adds a name that stands where it stood, letter by letter, and means another inode of the same number.
+// addAgain adds a name that is what it was, letter by letter, and means another inode of the same number.
 func (c *canceler) addAgain(n againName) {
 	if _, ok := c.went[n.name]; ok {
 		return
@@ -195,8 +192,8 @@ type againName struct {
 
 const mostReused = 100_000 // numbers
 
-// findStanding looks up where the base has names of inodes whose numbers mean others now. Such a name may stand in a block in which not a byte
-// changed: the file was removed and another one made under its name.
+// findStanding looks up where the base has names of inodes whose numbers mean others now. Such a name may be the same byte by byte: the file was
+// removed and another one made under its name.
 func (f *feed) findStanding(links diff.LinkIndex) error {
 	if len(f.reused) > mostReused {
 		return nil

@@ -401,6 +401,67 @@ func TestDirectoriesMirrored(t *testing.T) {
 	}
 }
 
+// TestChangedBlocksLack: where the changed blocks lack one in which a directory came, its link count tells on ext4, and the index or the link
+// count on XFS.
+func TestChangedBlocksLack(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(a.Seed(t), 0))
+			v := newVolume(t, kind, volumeSize[kind])
+			c := newCrowd(v, r, v.dir, 1)
+			c.grow(c.dirs[0], 1000)
+			var st unix.Stat_t
+			must(t, unix.Stat(c.dirs[0], &st))
+			base := v.snapshot()
+			change := []func(){
+				func() { must(t, os.Mkdir(filepath.Join(c.dirs[0], "directory"), 0o700)) },
+				func() { must(t, os.WriteFile(filepath.Join(c.dirs[0], "file"), nil, 0o600)) },
+			}
+			if kind == a.Ext4 { // nothing tells of a file
+				change = change[:1]
+			}
+			for _, do := range change {
+				do()
+				next := v.snapshot()
+				f, err := newFeed(base.Side, next.Side, changed(t, base, next))
+				must(t, err)
+				all, err := f.narrow(st.Ino)
+				must(t, err)
+				d, err := f.next.directory(st.Ino)
+				must(t, err)
+				refused, chunks := 0, f.changed
+				for _, e := range d.extents {
+					for off := e.disk; off < e.disk+e.len; off += d.block {
+						lacking := lvm.Block{Off: off, Len: d.block}
+						if f.changed = without(chunks, lacking, next.Size); len(all.came) != 1 || !chunks.Any(off, d.block) {
+							continue
+						}
+						if u, err := f.narrow(st.Ino); err != nil {
+							refused++
+						} else if len(u.came) != 1 {
+							t.Errorf("without %v the name that came is missing, and nobody noticed", lacking)
+						}
+					}
+				}
+				if want := map[a.Kind]int{a.Ext4: 1, a.XFS: 2}[kind]; refused != want { // names and, on XFS, index
+					t.Errorf("without a block it was refused %d times, should be %d", refused, want)
+				}
+				base = next
+			}
+		})
+	}
+}
+
+// without takes a block out of others.
+func without(blocks lvm.Blocks, one lvm.Block, size int64) lvm.Blocks {
+	var out []lvm.Block
+	for _, b := range blocks {
+		before, after := min(b.End(), one.Off), max(b.Off, one.End())
+		out = append(out, lvm.Block{Off: b.Off, Len: before - b.Off}, lvm.Block{Off: after, Len: b.End() - after})
+	}
+	return lvm.NewBlocks(out, size)
+}
+
 // flipped is a device with one bit flipped.
 type flipped struct {
 	*os.File
