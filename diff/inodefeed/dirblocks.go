@@ -118,23 +118,11 @@ func (r *blockReader) open(d *directory, places []int64) (err error) {
 	return nil
 }
 
-// names calls yield for the names in the block at a place, if there is one. spare is as of directory.parse.
-func (r *blockReader) names(at int64, yield func(diff.Entry)) (spare int, err error) {
+// read gives the block at a place, nil if there is none, valid until the next call.
+func (r *blockReader) read(at int64) (b []byte, err error) {
 	if r.parts, err = r.dir.parts(r.parts[:0], at); err != nil || len(r.parts) == 0 {
-		return 0, err
+		return nil, err
 	}
-	b, err := r.bytes()
-	if err != nil {
-		return 0, err
-	}
-	if spare, err = r.dir.parse(at, r.parts[0].Off, b, yield); err != nil {
-		return 0, fmt.Errorf("its block at byte %d: %w", at, err)
-	}
-	return spare, nil
-}
-
-// bytes reads the parts of a block.
-func (r *blockReader) bytes() ([]byte, error) {
 	if len(r.parts) == 1 {
 		return r.dev.bytes(r.parts[0].Off, int(r.parts[0].Len))
 	}
@@ -147,6 +135,17 @@ func (r *blockReader) bytes() ([]byte, error) {
 		r.buf = append(r.buf, b...)
 	}
 	return r.buf, nil
+}
+
+// names calls yield for the names in the block that was read last. spare is as of directory.parse.
+func (r *blockReader) names(at int64, b []byte, yield func(diff.Entry)) (spare int, err error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if spare, err = r.dir.parse(at, r.parts[0].Off, b, yield); err != nil {
+		return 0, fmt.Errorf("its block at byte %d: %w", at, err)
+	}
+	return spare, nil
 }
 
 // newEntry makes a name of what a block has of it; false for "." and "..".

@@ -1,6 +1,7 @@
 package inodefeed
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -110,15 +111,11 @@ func (f *feed) narrow(dir uint64) (u unlikeNames, err error) {
 	each(b.inside, c.lose)
 	each(n.inside, c.gain)
 	for _, at := range places {
-		before, err := f.base.blocks.names(at, c.lose)
-		if err != nil {
-			return u, fmt.Errorf("in the base: %w", err)
-		}
-		after, err := f.next.blocks.names(at, c.gain)
+		more, err := f.unlikeBlock(at, &c)
 		if err != nil {
 			return u, err
 		}
-		spare += after - before
+		spare += more
 	}
 	if spare != 0 {
 		return u, fmt.Errorf("it changed by %d names more than its index", spare)
@@ -127,6 +124,24 @@ func (f *feed) narrow(dir uint64) (u unlikeNames, err error) {
 		c.addAgain(again)
 	}
 	return unlikeNames{slices.Collect(maps.Values(c.went)), slices.Collect(maps.Values(c.came))}, c.proveLinks(b.links, n.links)
+}
+
+// unlikeBlock compares a block of the directory that is open. spare is how much more the new one has of it, as directory.parse tells it.
+func (f *feed) unlikeBlock(at int64, c *canceler) (spare int, err error) {
+	b, err := f.base.blocks.read(at)
+	if err != nil {
+		return 0, fmt.Errorf("in the base: %w", err)
+	}
+	n, err := f.next.blocks.read(at)
+	if err != nil || bytes.Equal(b, n) { // what may differ is much larger than a block
+		return 0, err
+	}
+	before, err := f.base.blocks.names(at, b, c.lose)
+	if err != nil {
+		return 0, fmt.Errorf("in the base: %w", err)
+	}
+	after, err := f.next.blocks.names(at, n, c.gain)
+	return after - before, err
 }
 
 func each(list []diff.Entry, do func(diff.Entry)) {

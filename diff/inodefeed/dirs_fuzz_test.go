@@ -21,7 +21,11 @@ func namesIn(side Side, d *directory) (names []diff.Entry, err error) {
 	}
 	spare := 0
 	for _, at := range places[:min(64, len(places))] {
-		n, err := r.names(at, func(e diff.Entry) { names = append(names, e) })
+		b, err := r.read(at)
+		if err != nil {
+			return nil, err
+		}
+		n, err := r.names(at, b, func(e diff.Entry) { names = append(names, e) })
 		if err != nil {
 			return nil, err
 		}

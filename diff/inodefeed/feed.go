@@ -4,7 +4,8 @@
 // It is told which blocks of the device may differ. They are cut against the inode tables of ext4 or the inode chunks of
 // XFS, on both devices, and the inodes that lie there are compared byte by byte: those that differ are the candidates. Of a
 // directory that changed the blocks that may differ are read too (dirs.go). Nothing else is parsed: other names, extended
-// attributes and contents come from the two snapshots mounted read-only. Where the filesystem has anything that is not known here, the answer is diff.ErrNotNative, never a guess.
+// attributes and contents come from the two snapshots mounted read-only. Where the filesystem has anything that is not known
+// here, the answer is diff.ErrNotNative, never a guess.
 package inodefeed
 
 import (
