@@ -46,7 +46,7 @@ func (f *feed) names(dir uint64) (went, came []diff.Entry, err error) {
 	return went, came, f.next.Entries(dir, func(e diff.Entry) error { came = append(came, e); return nil })
 }
 
-// named are names of directories, each of which is asked for twice.
+// named keeps what was told of directories: each is asked for twice.
 type named struct {
 	dirs  map[uint64]unlikeNames
 	count int
@@ -120,8 +120,10 @@ func (f *feed) narrow(dir uint64) (u unlikeNames, err error) {
 	if spare != 0 {
 		return u, fmt.Errorf("it changed by %d names more than its index", spare)
 	}
-	for _, again := range f.standing[dir] {
-		c.addAgain(again)
+	for _, n := range f.standing[dir] {
+		if err := c.addAgain(n); err != nil {
+			return u, err
+		}
 	}
 	return unlikeNames{slices.Collect(maps.Values(c.went)), slices.Collect(maps.Values(c.came))}, c.proveLinks(b.links, n.links)
 }
@@ -168,12 +170,16 @@ func (c *canceler) put(own, other map[string]diff.Entry, e diff.Entry) {
 }
 
 // addAgain adds a name that is what it was, letter by letter, and means another inode of the same number.
-func (c *canceler) addAgain(n againName) {
+func (c *canceler) addAgain(n againName) error {
 	if _, ok := c.went[n.name]; ok {
-		return
+		return nil
+	}
+	if _, ok := c.came[n.name]; ok {
+		return fmt.Errorf("name %q came, and had not gone", n.name)
 	}
 	c.went[n.name] = diff.Entry{Name: n.name, Ino: n.ino, Type: n.before}
 	c.came[n.name] = diff.Entry{Name: n.name, Ino: n.ino, Type: n.after}
+	return nil
 }
 
 // proveLinks makes sure that as many directories went and came as the link counts say.
