@@ -33,6 +33,7 @@ func (s *Store) CheckCatalog() (wrong []string, err error) {
 type catalogCheck struct {
 	ctx   context.Context
 	s     *Store
+	tell  func(Progress)
 	wrong []string
 	dirs  map[int64]string // live directories by node
 	files int64            // names of files in the mirror
@@ -45,6 +46,19 @@ func newCatalogCheck(ctx context.Context, s *Store) *catalogCheck {
 
 func (c *catalogCheck) fault(format string, args ...any) {
 	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
+}
+
+// meter begins to tell how far something is; sql counts of how many.
+func (c *catalogCheck) meter(doing, sql string) (*meter, error) {
+	m := &meter{tell: c.tell, doing: doing}
+	if c.tell == nil {
+		return m, nil
+	}
+	of, err := c.s.numbers(sql)
+	if err == nil {
+		m.ofNames.Store(of[0])
+	}
+	return m, err
 }
 
 func (c *catalogCheck) leftOvers() error {
@@ -138,12 +152,17 @@ func (c *catalogCheck) saved() error {
 
 // directories goes down the mirror and the nodes together.
 func (c *catalogCheck) directories() error {
+	m, err := c.meter("reading directories", `SELECT count(*) FROM nodes WHERE alive AND type = 16384`)
+	if err != nil {
+		return err
+	}
 	queue := []int64{rootNode}
 	c.dirs[rootNode] = ""
 	for len(queue) > 0 {
 		if err := context.Cause(c.ctx); err != nil {
 			return err
 		}
+		m.add(1, 0)
 		node := queue[0]
 		queue = queue[1:]
 		nodes := map[string]int64{}
@@ -214,11 +233,16 @@ type checkedFile struct {
 
 // names compares the names of files that have a node with the mirror. It remembers none of those with one name: there may be millions.
 func (c *catalogCheck) names() error {
+	m, err := c.meter("comparing names", `SELECT count(*) FROM names`)
+	if err != nil {
+		return err
+	}
 	files := map[int64]*checkedFile{}
-	err := c.s.query(`SELECT m.dir, m.name, m.node, n.alive, (SELECT count(*) FROM names o WHERE o.node = m.node) FROM names m LEFT JOIN nodes n ON n.id = m.node`, func(row *sqlite.Stmt) error {
+	err = c.s.query(`SELECT m.dir, m.name, m.node, n.alive, (SELECT count(*) FROM names o WHERE o.node = m.node) FROM names m LEFT JOIN nodes n ON n.id = m.node`, func(row *sqlite.Stmt) error {
 		if err := context.Cause(c.ctx); err != nil {
 			return err
 		}
+		m.add(1, 0)
 		dir, ok := c.dirs[row.ColumnInt64(0)]
 		path, node := join(dir, columnBytes(row, 1)), row.ColumnInt64(2)
 		if !ok || !row.ColumnBool(3) {

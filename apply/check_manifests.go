@@ -35,7 +35,7 @@ func (s *Store) CheckManifests(ctx context.Context) (wrong []string, err error) 
 			c.fault("manifest of r%d: the catalog differs in %s", run, differ)
 		}
 	}
-	chain, broken, err := s.manifestChain(ctx)
+	chain, broken, err := s.manifestChain(ctx, counter{})
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,12 @@ type DoctorOptions struct {
 	Repair  bool   // mends what can be mended; else nothing is written
 	// Say, if not nil, is told what is being looked at.
 	Say func(format string, args ...any)
+	// Progress, if not nil, is told how far it is.
+	Progress func(Progress)
 }
+
+// tell tells how far something is.
+func (o DoctorOptions) tell(doing string) counter { return counter{o.Progress, doing} }
 
 // Examine looks for all that can be wrong with a store itself: its place, its catalog, its manifests, the objects in history, stage,
 // and names in the mirror. (Contents are for verify.) It reads every directory. The store is locked meanwhile.
@@ -170,7 +175,7 @@ func (d *doctor) catalog() (bool, error) {
 	}
 	var done *Rebuilt
 	err = d.mend(t, func() (err error) {
-		done, err = Rebuild(d.ctx, d.path, CatalogAt(d.o.Catalog))
+		done, err = Rebuild(d.ctx, d.path, CatalogAt(d.o.Catalog), Telling(d.o.Progress))
 		return err
 	})
 	if err != nil || done == nil {
@@ -234,7 +239,7 @@ func (d *doctor) couldRebuild() (string, error) {
 		return "", err
 	}
 	defer r.s.Close()
-	chain, broken, err := r.s.manifestChain(d.ctx)
+	chain, broken, err := r.s.manifestChain(d.ctx, d.o.tell("reading manifests"))
 	if err != nil {
 		return "", err
 	}

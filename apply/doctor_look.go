@@ -38,7 +38,12 @@ func (d *doctor) history() error {
 	}
 	var lost []object
 	extra := map[int64][]string{}
-	for _, run := range runs {
+	news := d.o.tell("looking at the history of runs")
+	for i, run := range runs {
+		if err := d.ctx.Err(); err != nil {
+			return err
+		}
+		news.at(i, len(runs))
 		if cut && run == open.ID {
 			continue
 		}
@@ -145,6 +150,7 @@ func (d *doctor) mirror() error {
 	}
 	d.o.Say("comparing the names in the mirror with the catalog")
 	c := newCatalogCheck(d.ctx, d.s)
+	c.tell = d.o.Progress
 	if err := c.mirror(); err != nil {
 		return err
 	}

@@ -42,10 +42,12 @@ func (d *doctor) manifests() error {
 		return err
 	}
 	var bad []Trouble
+	news := d.o.tell("comparing manifests with the catalog")
 	for i, run := range runs {
 		if err := d.ctx.Err(); err != nil {
 			return err
 		}
+		news.at(i, len(runs))
 		if cut && i == len(runs)-1 {
 			continue
 		}

@@ -20,6 +20,7 @@ type Option func(*options)
 type options struct {
 	catalog string
 	adopt   bool
+	tell    func(Progress)
 }
 
 // CatalogAt keeps the catalog in the file path, outside of the store: on a local disk when the store is on a network
@@ -29,6 +30,9 @@ func CatalogAt(path string) Option { return func(o *options) { o.catalog = path 
 
 // Adopt lets Init make a store around a tree/ that holds files already. Its first run has to be a full comparison.
 func Adopt() Option { return func(o *options) { o.adopt = true } }
+
+// Telling has Rebuild tell how far it is.
+func Telling(news func(Progress)) Option { return func(o *options) { o.tell = news } }
 
 func optionsOf(opts []Option) options {
 	var o options

@@ -23,6 +23,19 @@ type meter struct {
 	names, bytes atomic.Int64
 }
 
+// counter tells how far something is of which there are a few, each of which may take long, or that goes on in one goroutine.
+type counter struct {
+	tell  func(Progress) // nil: nobody wants to know
+	doing string
+}
+
+// at tells that so many of all are done.
+func (c counter) at(n, of int) {
+	if c.tell != nil {
+		c.tell(Progress{Doing: c.doing, Names: int64(n), OfNames: int64(of)})
+	}
+}
+
 // tellEvery is after how many names without contents a meter tells.
 const tellEvery = 32
 

@@ -36,10 +36,12 @@ type Rebuilt struct {
 // What a missing or damaged manifest said is lost; restore points before its run cannot be shown, since nobody knows how they
 // differ from later ones.
 func Rebuild(ctx context.Context, path string, opts ...Option) (*Rebuilt, error) {
-	r, err := openForRebuild(path, optionsOf(opts).catalog)
+	o := optionsOf(opts)
+	r, err := openForRebuild(path, o.catalog)
 	if err != nil {
 		return nil, fmt.Errorf("rebuilding the catalog: %w", err)
 	}
+	r.tell = o.tell
 	done, err := r.rebuild(ctx)
 	if done != nil {
 		slices.Sort(done.Points)
@@ -55,6 +57,7 @@ type rebuilder struct {
 	place  catalogPlace
 	done   Rebuilt
 	lastID int64 // of any node that there may have been
+	tell   func(Progress)
 }
 
 // openForRebuild locks a store whose catalog is not to be opened.
@@ -147,10 +150,12 @@ func (r *rebuilder) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, h := range heads {
+		news := counter{r.tell, "rebuilding the catalog"}
+		for i, h := range heads {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			news.at(i, len(heads))
 			if err := r.load(h); err != nil {
 				return err
 			}
@@ -182,7 +187,7 @@ func (r *rebuilder) fill(ctx context.Context) error {
 
 // heads reads and proves all manifests and gives those that hang together, newest state of places last.
 func (r *rebuilder) heads(ctx context.Context) ([]*manifestHead, error) {
-	chain, gone, err := r.s.manifestChain(ctx)
+	chain, gone, err := r.s.manifestChain(ctx, counter{r.tell, "reading manifests"})
 	if err != nil {
 		return nil, err
 	}
@@ -200,17 +205,18 @@ type brokenChain struct {
 
 // manifestChain reads all manifests and gives the heads of those that hang together, oldest first: from the newest back to where one is
 // missing or damaged. What is before says nothing, because nobody knows what happened in between.
-func (s *Store) manifestChain(ctx context.Context) (chain []*manifestHead, broken brokenChain, err error) {
+func (s *Store) manifestChain(ctx context.Context, news counter) (chain []*manifestHead, broken brokenChain, err error) {
 	runs, has, err := s.manifestRuns()
 	if err != nil {
 		return nil, broken, err
 	}
 	heads := map[int64]*manifestHead{}
 	bad := map[int64]error{}
-	for _, run := range runs {
+	for i, run := range runs {
 		if err := ctx.Err(); err != nil {
 			return nil, broken, err
 		}
+		news.at(i, len(runs))
 		if !has[run] {
 			continue
 		}

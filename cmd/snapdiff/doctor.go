@@ -26,7 +26,9 @@ A catalog that is damaged or lost is rebuilt from the manifests, with all restor
   snapdiff doctor mail --repair`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachJob(args, func(j config.Job) error {
-				found, err := job.Doctor(cmd.Context(), j, repair, a.sayer(cmd.ErrOrStderr(), j))
+				news, end := a.progress(cmd, j.Name+": ")
+				found, err := job.Doctor(cmd.Context(), j, repair, a.sayer(cmd.ErrOrStderr(), j), news)
+				end()
 				if werr := a.showIllnesses(cmd, j, found, err == nil); werr != nil {
 					return werr
 				}
@@ -35,6 +37,7 @@ A catalog that is damaged or lost is rebuilt from the manifests, with all restor
 		},
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "do what can be done about it")
+	addProgressFlag(cmd)
 	cmd.Flags().BoolVarP(&a.verbose, "verbose", "v", false, "say what is being looked at")
 	return cmd
 }

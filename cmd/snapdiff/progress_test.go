@@ -98,4 +98,21 @@ func TestProgressOfAllLongWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(192, "removing what no restore point needs")
+	run(job.Options{}) // nothing
+	clear(last)
+	doctor := func(doing ...string) {
+		t.Helper()
+		if _, err := job.Doctor(t.Context(), j, true, func(string, ...any) {}, news); err != nil {
+			t.Error(err)
+		}
+		for _, d := range doing {
+			if last[d].OfNames == 0 {
+				t.Errorf("doctor does not tell of %q: %v", d, last)
+			}
+		}
+	}
+	doctor("comparing manifests with the catalog", "looking at the history of runs")
+	want(192, "comparing names")
+	b.allRight(os.Remove(b.catalog()))
+	doctor("reading manifests", "rebuilding the catalog")
 }

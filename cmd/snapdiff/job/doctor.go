@@ -56,7 +56,7 @@ func (e *Unsound) Hint() string {
 
 // Doctor examines the store of a job, and mends it if repair is set. The source is not needed. The error is an *Unsound or, where
 // the catalog is what is wrong, an *apply.DamagedCatalog.
-func Doctor(ctx context.Context, j config.Job, repair bool, say func(format string, args ...any)) (found []Illness, err error) {
+func Doctor(ctx context.Context, j config.Job, repair bool, say func(format string, args ...any), news func(apply.Progress)) (found []Illness, err error) {
 	if err := checkRoot(); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func Doctor(ctx context.Context, j config.Job, repair bool, say func(format stri
 			return nil, err
 		}
 	}
-	troubles, err := apply.Examine(ctx, j.Store, apply.DoctorOptions{Catalog: j.Catalog, Repair: repair, Say: say})
+	troubles, err := apply.Examine(ctx, j.Store, apply.DoctorOptions{Catalog: j.Catalog, Repair: repair, Say: say, Progress: news})
 	left := &Unsound{}
 	var catalog error
 	for _, t := range troubles {
