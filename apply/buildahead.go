@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -13,6 +14,10 @@ import (
 const (
 	aheadFile  = copyBuffer // bytes; a larger file would hold up whoever ends building ahead
 	aheadTotal = 64 << 20   // bytes that are built ahead, at most: a run that cannot be recorded leaves them until the next one
+
+	// aheadWorkers build at once where nobody has said how many are to. They wait for the source's disk most of the time: what is read of a
+	// new snapshot is in no cache, and each small file is one read.
+	aheadWorkers = 16
 )
 
 // buildAhead makes new contents in stage before Attach wants them: while the run is recorded, which is one processor's work and leaves
@@ -54,7 +59,7 @@ func (a *buildAhead) start(ctx context.Context, s *Store, next *beneath.Root, p 
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = inChunks(until, opts.workers(), len(files), func(i int) error {
+		_ = inChunks(until, cmp.Or(opts.Workers, aheadWorkers), len(files), func(i int) error {
 			if until.Err() != nil {
 				return until.Err()
 			}
