@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 		}
 		if f[0] == d.Name {
 			if top == "" {
-				top = f[4]
+				top = filepath.Clean(f[4]) // it is as somebody wrote it
 			}
 			continue
 		}
@@ -64,7 +65,7 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 func (c *Child) place(kind, canmount, mountpoint, top string, mounted bool) {
 	dir := c.Dir
 	if dir == "" {
-		dir = mountpoint
+		dir = filepath.Clean(mountpoint)
 	}
 	rel, below := strings.CutPrefix(dir, strings.TrimSuffix(top, "/")+"/")
 	switch {

@@ -19,7 +19,9 @@ func TestZFSRecursiveUnmountedSource(t *testing.T) {
 	b.dataset("anna", "anna", 10)
 	b.zfs("create", "-o", "canmount=off", "SOURCE/groups")
 	b.dataset("groups/staff", "groups/staff", 20)
-	b.zfs("create", "-o", "mountpoint="+dir+"/no/where", "SOURCE/lost")
+	b.zfs("set", "mountpoint="+dir+"//", "SOURCE")
+	b.zfs("create", "-o", "canmount=noauto", "-o", "mountpoint="+dir+"/no/where/", "SOURCE/lost")
+	b.zfs("set", "canmount=on", "SOURCE/lost") // it is not mounted
 	run := func(how string) {
 		t.Helper()
 		reports, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf})
