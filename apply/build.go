@@ -40,6 +40,7 @@ func (p place) open() (spot, func(), error) {
 // builder makes inodes of a snapshot in the store. It may be used by any number of workers at once.
 type builder struct {
 	buffers sync.Pool   // of *[]byte, copyBuffer long
+	small   sync.Pool   // likewise, smallBuffer long: for most files, so that many workers take up little
 	noClone atomic.Bool // the store's filesystem has no FICLONE
 	reader  gentle.Reader
 	pace    *gentle.Pace // nil: no limit
@@ -49,12 +50,16 @@ type builder struct {
 }
 
 const (
-	copyBuffer = 1 << 20   // bytes read and written at once
-	minClone   = 128 << 10 // smaller files are copied whole
+	copyBuffer  = 1 << 20   // bytes read and written at once
+	smallBuffer = 64 << 10  // of a file that is no larger
+	minClone    = 128 << 10 // smaller files are copied whole
 )
 
 func newBuilder(pace *gentle.Pace) *builder {
-	return &builder{pace: pace, buffers: sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}}
+	buffers := func(size int) sync.Pool {
+		return sync.Pool{New: func() any { b := make([]byte, size); return &b }}
+	}
+	return &builder{pace: pace, buffers: buffers(copyBuffer), small: buffers(smallBuffer)}
 }
 
 // build makes the inode that the snapshot has at from, with all that counts as equal, at to: contents, holes, owner, mode,

@@ -92,8 +92,12 @@ func (b *builder) fill(in, out int, path string, st *unix.Stat_t, p *patch, sum 
 	if st.Size == 0 {
 		return true, nil
 	}
-	buf := b.buffers.Get().(*[]byte)
-	defer b.buffers.Put(buf)
+	buffers := &b.buffers
+	if st.Size <= smallBuffer {
+		buffers = &b.small
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
 	c := copier{in: b.reader.File(in, st.Size), src: in, out: out, path: path, buf: *buf, pace: b.pace}
 	defer c.in.Done()
 	if p != nil && !b.noClone.Load() && worthCloning(st.Size, p.ranges) {

@@ -12,15 +12,18 @@ import (
 	"snapdiff/snapshot"
 )
 
-// What the catalog has in memory, in KiB: with less, which is SQLite's own choice, a run of 10,000 changes reads 20,000 pages again, and writes
-// those that it changes to the WAL several times.
-const catalogCache = "cache_size=-32768"
+// What the catalog has of its pages in memory, in KiB as SQLite counts them; they take up twice that. With its own choice a run of a few
+// thousand changes reads 20,000 pages again, and writes those that it changes to the WAL several times. A large run needs its memory for itself.
+const (
+	cacheOfRun = 32 << 10
+	cacheElse  = 2000
+)
 
 // How many pages the WAL may have before what is in it is brought into the catalog. That happens with a commit and costs two syncs. A run, for
 // which there is room, waits with it until its end.
 const (
-	walPages      = 1000
 	walPagesOfRun = 10_000
+	walPagesElse  = 1000
 )
 
 // openCatalog opens a catalog for writing. One of an older format is upgraded.
@@ -36,7 +39,7 @@ func openCatalog(path string) (*sqlite.Conn, error) {
 		conn.Close()
 		return nil, fmt.Errorf("catalog %s %w", path, damaged(err))
 	}
-	for _, pragma := range []string{"journal_mode=WAL", "synchronous=FULL", catalogCache, fmt.Sprint("wal_autocheckpoint=", walPages)} {
+	for _, pragma := range []string{"journal_mode=WAL", "synchronous=FULL"} {
 		err = errors.Join(err, sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil))
 	}
 	if err == nil {
@@ -49,8 +52,19 @@ func openCatalog(path string) (*sqlite.Conn, error) {
 	return conn, nil
 }
 
-// setWALPages sets how many pages the WAL may have. It is no failure when that cannot be done.
-func (s *Store) setWALPages(n int) { _ = s.exec(fmt.Sprint("PRAGMA wal_autocheckpoint=", n)) }
+// forRun sets the catalog up for a run of so many inodes; end takes that back. It is no failure when it cannot be done.
+func (s *Store) forRun(inodes int) (end func()) {
+	set := func(cache, wal int) {
+		_ = s.exec(fmt.Sprint("PRAGMA cache_size=-", cache))
+		_ = s.exec(fmt.Sprint("PRAGMA wal_autocheckpoint=", wal))
+	}
+	cache := cacheElse
+	if inodes <= smallPlan {
+		cache = cacheOfRun
+	}
+	set(cache, walPagesOfRun)
+	return func() { set(cacheElse, walPagesElse) }
+}
 
 // exec runs one statement of the catalog.
 func (s *Store) exec(query string, args ...any) error {

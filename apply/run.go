@@ -89,8 +89,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 			return nil, fmt.Errorf("looking at what earlier runs could not copy: %w", err)
 		}
 	}
-	s.setWALPages(walPagesOfRun)
-	defer s.setWALPages(walPages)
+	defer s.forRun(len(p.Inodes))()
 	r := &recorder{s: s, plan: p, base: run.Base, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}, dirs: map[string]int64{"": rootNode}}
 	for _, read := range []func(context.Context, int) error{r.readXattrs, r.readTimes} {
 		if err := read(ctx, opts.workers()); err != nil {
