@@ -50,9 +50,15 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 		if err := x.takeBack(); err != nil {
 			return fmt.Errorf("giving up r%d, taking back: %w", run.ID, err)
 		}
+		if err := s.forgetBegun(run.ID); err != nil {
+			return err
+		}
 		if err := x.mark(Recorded, nil); err != nil {
 			return err
 		}
+	}
+	if err := s.forgetBegun(run.ID); err != nil {
+		return err
 	}
 	if err := ignoreMissing(s.history_.Unlink(x.history() + "/" + detachedMark)); err != nil {
 		return err

@@ -50,6 +50,7 @@ type execution struct {
 	apart    bool              // see plan.apart
 	exchange bool              // see put
 	unmarked bool              // Attach has ended and is not marked, see smallPlan
+	marked   string            // the state in the catalog
 	doing    string            // what Progress says
 	syncing  <-chan error      // see beginSync
 

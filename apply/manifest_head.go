@@ -2,6 +2,7 @@ package apply
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -14,6 +15,8 @@ type manifestHead struct {
 	Prev int64 `json:"prev"`
 	// Places is the run after which the nodes were where the manifest says.
 	Places int64 `json:"places"`
+	// Detached: it has been in that state in the catalog (see begunStates).
+	Detached bool `json:"detached,omitempty"`
 	// LastRun and LastNode are numbers up to which there may have been runs and nodes.
 	LastRun  int64 `json:"last_run"`
 	LastNode int64 `json:"last_node"`
@@ -75,7 +78,8 @@ func (s *Store) manifestHead(run int64) (*manifestHead, error) {
 			return nil, err
 		}
 	}
-	return h, nil
+	h.Detached, err = exists(s.history_, fmt.Sprintf("r%d/%s", run, begunName(Detached)))
+	return h, err
 }
 
 // runsWithManifests gives the numbers that have a manifest, but for an unfinished run's.

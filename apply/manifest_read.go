@@ -104,37 +104,47 @@ func (m *manifestReader) line() (string, error) {
 	}
 }
 
-func (m *manifestReader) read() error {
+// title reads the first two lines. Of format 1 the head has the number of the run alone, and errOldManifest comes with it.
+func (m *manifestReader) title() (*manifestHead, error) {
 	title, err := m.line()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	format, ok := strings.CutPrefix(title, manifestTitle)
 	if !ok {
-		return errors.New("this is no manifest")
+		return nil, errors.New("this is no manifest")
 	}
 	head, err := m.line()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, ok := strings.CutPrefix(head, "run ")
 	if !ok {
-		return errors.New("does not say which run")
+		return nil, errors.New("does not say which run")
 	}
-	m.head = new(manifestHead)
+	h := new(manifestHead)
 	if format == "1" {
-		if m.head.Run, err = strconv.ParseInt(text, 10, 64); err != nil {
-			return err
+		if h.Run, err = strconv.ParseInt(text, 10, 64); err != nil {
+			return h, err
 		}
-		return errOldManifest
+		return h, errOldManifest
 	}
 	if n, err := strconv.Atoi(format); err != nil || n < 2 || n > manifestFormat {
-		return fmt.Errorf("format %q is not known: it was written by a newer snapdiff", format)
+		return nil, fmt.Errorf("format %q is not known: it was written by a newer snapdiff", format)
 	}
-	if err := json.Unmarshal([]byte(text), m.head); err != nil {
+	if err := json.Unmarshal([]byte(text), h); err != nil {
+		return nil, err
+	}
+	if m.sum != nil {
+		m.sum.WriteString(title + "\n" + head + "\n")
+	}
+	return h, nil
+}
+
+func (m *manifestReader) read() (err error) {
+	if m.head, err = m.title(); err != nil {
 		return err
 	}
-	m.sum.WriteString(title + "\n" + head + "\n")
 	for {
 		line, err := m.line()
 		if err != nil {

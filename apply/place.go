@@ -126,9 +126,9 @@ func newestHistory(store string) (newest int64) {
 	return newest
 }
 
-// check refuses the catalog of another store, and one that is older than its store: newest is newestHistory from before it was
+// check refuses the catalog of another store, and one that is older than its store: seen is what was seen of that before it was
 // opened.
-func (p catalogPlace) check(conn *sqlite.Conn, newest int64) error {
+func (p catalogPlace) check(conn *sqlite.Conn, seen storeSeen) error {
 	if p.id != "" {
 		id := ""
 		err := sqlitex.Execute(conn, `SELECT value FROM meta WHERE key = ?`, &sqlitex.ExecOptions{
@@ -141,13 +141,20 @@ func (p catalogPlace) check(conn *sqlite.Conn, newest int64) error {
 			return damaged(err)
 		}
 	}
-	if newest == 0 {
+	if seen.run == 0 {
 		return nil
 	}
-	last := int64(0)
-	err := sqlitex.Execute(conn, `SELECT ifnull(max(id), 0) FROM runs`, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error { last = row.ColumnInt64(0); return nil }})
-	if err == nil && newest > last {
-		err = &DamagedCatalog{fmt.Errorf("it knows of no run after r%d, but the store has the history of r%d: it is an old copy, or its WAL was removed", last, newest)}
+	last, state := int64(0), ""
+	err := sqlitex.Execute(conn, `SELECT id, state FROM runs ORDER BY id DESC LIMIT 1`, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error {
+		last, state = row.ColumnInt64(0), row.ColumnText(1)
+		return nil
+	}})
+	switch {
+	case err != nil:
+	case seen.run > last:
+		err = &DamagedCatalog{fmt.Errorf("it knows of no run after r%d, but the store has the history of r%d: it is an old copy, or its WAL was removed", last, seen.run)}
+	case seen.run == last && seen.beyond(state):
+		err = &DamagedCatalog{fmt.Errorf("it says that r%d is %s, but the store has what comes after that: it is a copy from the middle of that run", last, state)}
 	}
 	return damaged(err)
 }

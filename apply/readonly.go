@@ -61,7 +61,7 @@ func (place catalogPlace) openReadOnly(store string, alone func(catalog string) 
 	if query != frozenMode {
 		steadySharedMemory(place.path)
 	}
-	newest := newestHistory(store) // before the catalog, which may be ahead of it
+	seen := seeStore(store) // before the catalog, which may be ahead of it
 	uri := url.URL{Scheme: "file", Path: place.path, RawQuery: query}
 	conn, err = sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
@@ -72,7 +72,7 @@ func (place catalogPlace) openReadOnly(store string, alone func(catalog string) 
 		conn.Close()
 		return nil, false, fmt.Errorf("catalog %s %w", place.path, damaged(err))
 	}
-	if err := place.check(conn, newest); err != nil {
+	if err := place.check(conn, seen); err != nil {
 		conn.Close()
 		return nil, false, fmt.Errorf("catalog %s: %w", place.path, err)
 	}

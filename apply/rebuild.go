@@ -107,7 +107,7 @@ func (r *rebuilder) rebuild(ctx context.Context) (*Rebuilt, error) {
 		return nil, err
 	}
 	if r.done.Cut != 0 {
-		err = ignoreMissing(r.s.history_.Unlink(fmt.Sprintf("r%d/%s", r.done.Cut, detachedMark)))
+		err = errors.Join(ignoreMissing(r.s.history_.Unlink(fmt.Sprintf("r%d/%s", r.done.Cut, detachedMark))), r.s.forgetBegun(r.done.Cut))
 	}
 	return &r.done, err
 }

@@ -172,15 +172,14 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAh
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, x.endSync()) }()
-	x.base, x.resumed = base, ahead == nil
+	x.base, x.resumed, x.marked = base, ahead == nil, state
 	if ahead != nil {
 		x.buildAhead = ahead
 	}
 	x.sayFailed()
-	if !x.resumed {
-		if err := s.writeManifest(id, nil); err != nil {
-			return nil, err
-		}
+	// After a cut, too: it may say already that the run is done, when only its commit is missing.
+	if err := s.writeManifest(id, nil); err != nil {
+		return nil, err
 	}
 	if err := x.phases(state); err != nil {
 		return nil, err
@@ -242,7 +241,10 @@ func (x *execution) phases(state string) error {
 			continue
 		}
 		x.doing = ph.doing
-		err := ph.do()
+		err := x.begin(state)
+		if err == nil {
+			err = ph.do()
+		}
 		if err == nil {
 			err = ph.mark()
 		}
@@ -340,7 +342,7 @@ func (x *execution) manifest() error {
 	if err := x.s.writeManifest(x.run, nil); err != nil {
 		return err
 	}
-	if err := ignoreMissing(x.s.history_.Unlink(x.history() + "/" + detachedMark)); err != nil {
+	if err := errors.Join(ignoreMissing(x.s.history_.Unlink(x.history()+"/"+detachedMark)), x.s.forgetBegun(x.run)); err != nil {
 		return err
 	}
 	if err := x.sync(); err != nil {
@@ -395,7 +397,7 @@ func (x *execution) mark(state string, note func() error) error {
 	if err := x.at("mark"); err != nil {
 		return err
 	}
-	return x.s.transaction("mark the run "+state, func() error {
+	err := x.s.transaction("mark the run "+state, func() error {
 		if note != nil {
 			if err := note(); err != nil {
 				return err
@@ -403,6 +405,10 @@ func (x *execution) mark(state string, note func() error) error {
 		}
 		return x.s.setState(x.run, state)
 	})
+	if err == nil {
+		x.marked = state
+	}
+	return err
 }
 
 // notePending keeps what could not be copied, for the case that this attempt is cut off before its commit.

@@ -126,12 +126,12 @@ func Open(path string, opts ...Option) (s *Store, err error) {
 	if s.lock, err = lockStore(path); err != nil {
 		return nil, err
 	}
-	newest := newestHistory(path)
+	seen := seeStore(path)
 	readCatalogAhead(place.path)
 	if err := s.guard.do(func() (err error) { s.conn, err = openCatalog(place.path); return err }); err != nil {
 		return nil, err
 	}
-	if err := s.guard.do(func() error { return place.check(s.conn, newest) }); err != nil {
+	if err := s.guard.do(func() error { return place.check(s.conn, seen) }); err != nil {
 		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
 	}
 	if given != "" && place.id != "" {
