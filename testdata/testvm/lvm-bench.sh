@@ -41,7 +41,11 @@ change() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 }
-calls() { strace -f -c -o /tmp/calls "$@" >/dev/null; awk '$NF == "total" {print $4}' /tmp/calls; }
+calls() { strace -f -c -o /tmp/calls "$@" >/dev/null; awk '
+	$NF == "total" {total = $4}
+	$NF ~ /^(clock_gettime|nanosleep|futex|epoll_pwait|sched_yield)$/ {own += $4}
+	$NF ~ /^(getdents64|pread64)$/ {some = some ", " $4 " " $NF}
+	END {print total " (" own + 0 " of them Go'"'"'s own" some ")"}' /tmp/calls; }
 for fs in $FS; do
 	case $fs in ext4) options=ro,noload ;; xfs) options=ro,norecovery,nouuid ;; esac
 	{ lvcreate -q -V 4G -T vg/pool -n $fs; mkfs.$fs -q /dev/vg/$fs; } >/dev/null 2>&1
