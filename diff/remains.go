@@ -148,7 +148,7 @@ func (r *Remains) stat(ino uint64) (st unix.Stat_t, err error) {
 	switch {
 	case err != nil && !gone(err):
 		return st, err
-	case err != nil || isDir != in.dir || !isDir && st.Nlink < uint64(len(in.names)):
+	case err != nil || isDir != in.dir || !isDir && uint64(st.Nlink) < uint64(len(in.names)):
 		return st, fmt.Errorf("%q in %s is not what it was: %w", path, r.root.Path(), ErrNotNative)
 	case in.gen == 0:
 		return st, fmt.Errorf("%q in %s could not be looked at when it was copied: %w", path, r.root.Path(), ErrNotNative)
