@@ -79,7 +79,7 @@ func TestCatalogFromTheMiddleOfARun(t *testing.T) {
 			t.Fatalf("copied before step %d, cut off after %d (%v)", i+1, until, err)
 		}
 	}
-	if refused == 0 || finished == 0 {
+	if Soak() && (refused == 0 || finished == 0) { // of a few copies all may be of one kind
 		t.Errorf("%d copies were refused, %d runs finished", refused, finished)
 	}
 }
