@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "snapdiff/apply/applytest"
 	"snapdiff/cmd/snapdiff/job"
@@ -101,7 +102,7 @@ func TestZFSRecursiveBusy(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-time.After(300 * time.Millisecond): // there are times in which a snapshot can be taken
 				name := fmt.Sprintf("SOURCE/layer%d", i)
 				_, _ = b.tryZFS("create", name)
 				_, _ = b.tryZFS("destroy", "-r", name) // not one that has our hold

@@ -50,7 +50,7 @@ func (s *zfsSource) takeAll(ctx context.Context, name string) (snapshot.Mark, er
 
 // takeThose takes snapshots of those that there are. It tries again when one was destroyed meanwhile, as those of containers are all the time.
 func (s *zfsSource) takeThose(ctx context.Context, name string) (mark snapshot.Mark, err error) {
-	const tries = 5
+	const tries = 20
 	for try := 1; ; try++ {
 		children, not, err := s.children(ctx)
 		if err != nil {
