@@ -22,6 +22,35 @@ func TestProgressFlag(t *testing.T) {
 	b.silent("verify", "--progress=false")
 }
 
+// heard is the last that was told of each thing.
+type heard struct {
+	*testing.T
+	mu   sync.Mutex
+	last map[string]apply.Progress
+}
+
+func (h *heard) take(p apply.Progress) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p.OfNames > 0 && p.Names > p.OfNames || p.OfBytes > 0 && p.Bytes > p.OfBytes {
+		h.Errorf("more is done than there is: %+v", p)
+	}
+	if l := h.last[p.Doing]; p.Names >= l.Names || p.OfNames != l.OfNames {
+		h.last[p.Doing] = p
+	}
+}
+
+// want makes sure that so many names were told of each, and forgets them.
+func (h *heard) want(names int64, doing ...string) {
+	h.Helper()
+	for _, d := range doing {
+		if got := h.last[d]; got.Names < names {
+			h.Errorf("%q: got to %+v, want at least %d", d, got, names)
+		}
+	}
+	clear(h.last)
+}
+
 // Everything that may take long tells how far it is, in the end that it is (nearly) done, and never more than there is.
 func TestProgressOfAllLongWork(t *testing.T) {
 	b := newJobBench(t, "keep = { last = 1 }\nransomware = \"off\"")
@@ -35,33 +64,14 @@ func TestProgressOfAllLongWork(t *testing.T) {
 	}
 	j := c.Jobs[0]
 
-	var mu sync.Mutex
-	last := map[string]apply.Progress{}
-	news := func(p apply.Progress) {
-		mu.Lock()
-		defer mu.Unlock()
-		if p.OfNames > 0 && p.Names > p.OfNames || p.OfBytes > 0 && p.Bytes > p.OfBytes {
-			t.Errorf("more is done than there is: %+v", p)
-		}
-		if l := last[p.Doing]; p.Names >= l.Names || p.OfNames != l.OfNames {
-			last[p.Doing] = p
-		}
-	}
+	h := &heard{T: t, last: map[string]apply.Progress{}}
+	news, want := h.take, h.want
 	run := func(o job.Options) {
 		t.Helper()
 		o.Progress = news
 		if _, err := job.Run(t.Context(), j, o); err != nil {
 			t.Fatal(err)
 		}
-	}
-	want := func(names int64, doing ...string) {
-		t.Helper()
-		for _, d := range doing {
-			if got := last[d]; got.Names < names {
-				t.Errorf("%q: got to %+v, want at least %d", d, got, names)
-			}
-		}
-		clear(last)
 	}
 	run(job.Options{})
 	want(400, "copying")
@@ -99,15 +109,15 @@ func TestProgressOfAllLongWork(t *testing.T) {
 	}
 	want(192, "removing what no restore point needs")
 	run(job.Options{}) // nothing
-	clear(last)
+	clear(h.last)
 	doctor := func(doing ...string) {
 		t.Helper()
 		if _, err := job.Doctor(t.Context(), j, true, func(string, ...any) {}, news); err != nil {
 			t.Error(err)
 		}
 		for _, d := range doing {
-			if last[d].OfNames == 0 {
-				t.Errorf("doctor does not tell of %q: %v", d, last)
+			if h.last[d].OfNames == 0 {
+				t.Errorf("doctor does not tell of %q: %v", d, h.last)
 			}
 		}
 	}
