@@ -151,24 +151,8 @@ func TestRebuildRandomly(t *testing.T) {
 					for range each {
 						_ = RandomChange(r).Apply(p.source)
 					}
-					step, limit := 0, r.IntN(3*each)
-					m := p.snapshot()
-					err := p.bring(m, apply.Options{Step: func(string) error {
-						if step++; step > limit {
-							return errKilled
-						}
-						return nil
-					}})
-					switch {
-					case err == nil:
-						p.taken, p.last = append(p.taken, m), m
-						p.want[int64(len(p.taken))] = p.portrait(int64(len(p.taken)))
+					if cut = p.killed(r.IntN(3 * each)); !cut {
 						before = p.rows()
-					case errors.Is(err, errKilled):
-						cut = true
-						p.taken = append(p.taken, m) // its number is taken too
-					default:
-						t.Fatal(err)
 					}
 					p.compare("cut off")
 				}
@@ -194,6 +178,27 @@ func TestRebuildRandomly(t *testing.T) {
 			p.nothingLeft()
 		})
 	}
+}
+
+// killed begins a run and stops it after so many steps. false: it was done before.
+func (p *pruneRig) killed(after int) bool {
+	p.t.Helper()
+	step, m := 0, p.snapshot()
+	err := p.bring(m, apply.Options{Step: func(string) error {
+		if step++; step > after {
+			return errKilled
+		}
+		return nil
+	}})
+	p.taken = append(p.taken, m) // its number is taken, done or not
+	switch {
+	case err == nil:
+		p.last = m
+		p.want[int64(len(p.taken))] = p.portrait(int64(len(p.taken)))
+	case !errors.Is(err, errKilled):
+		p.t.Fatal(err)
+	}
+	return err != nil
 }
 
 // manyLinks is what comes before linksCut: files with several names that changed before.
