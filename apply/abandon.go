@@ -69,7 +69,10 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	if err := x.unpatchAll(); err != nil {
 		return fmt.Errorf("giving up r%d, putting back old bytes: %w", run.ID, err)
 	}
-	return x.mark(Abandoned, x.noteAbandoned)
+	if err := x.mark(Abandoned, x.noteAbandoned); err != nil {
+		return err
+	}
+	return s.noteRewritten()
 }
 
 // takeBack empties all names that came, and gives kept names their former contents.
@@ -345,7 +348,7 @@ func (x *execution) noteAbandoned() error {
 			return err
 		}
 	}
-	if err := x.s.setNeedsFull(fmt.Sprintf("r%d was cut off, and its snapshot is gone", x.run)); err != nil {
+	if err := errors.Join(x.s.setNeedsFull(fmt.Sprintf("r%d was cut off, and its snapshot is gone", x.run)), x.s.raiseRewritten()); err != nil {
 		return err
 	}
 	if err := x.s.exec(`UPDATE runs SET finished = ?, state = ? WHERE id = ?`, time.Now().UnixNano(), Abandoned, x.run); err != nil {

@@ -46,11 +46,13 @@ type storeSeen struct {
 	run   int64    // the newest that has something in history; 0: none
 	begun []string // states of it that were followed by something
 	done  bool     // its manifest says so, and that it was detached before in the catalog
+	// rewritten is the number in the name of the file in history (see rewrittenPrefix).
+	rewritten int64
 }
 
 // seeStore looks before the catalog is opened, which may be ahead of what was seen.
 func seeStore(store string) storeSeen {
-	seen := storeSeen{run: newestHistory(store)}
+	seen := storeSeen{run: newestHistory(store), rewritten: highestIn(store, rewrittenPrefix)}
 	dir := filepath.Join(store, "history", fmt.Sprintf("r%d", seen.run))
 	for _, state := range begunStates {
 		if _, err := os.Lstat(filepath.Join(dir, begunName(state))); err == nil {

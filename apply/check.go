@@ -97,7 +97,12 @@ func (c *catalogCheck) history() error {
 		return err
 	}
 	var runs []string
-	err = c.s.history_.ReadDir("", func(name string, _ uint8, _ uint64) error { runs = append(runs, name); return nil })
+	err = c.s.history_.ReadDir("", func(name string, _ uint8, _ uint64) error {
+		if !strings.HasPrefix(name, rewrittenPrefix) {
+			runs = append(runs, name)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -285,7 +290,7 @@ func (c *catalogCheck) linkedFromHistory(files map[int64]*checkedFile) error {
 		found[f.ino] = 0
 	}
 	err := c.s.history_.ReadDir("", func(run string, dtype uint8, _ uint64) error {
-		if dtype != unix.DT_DIR && dtype != unix.DT_UNKNOWN {
+		if dtype != unix.DT_DIR && dtype != unix.DT_UNKNOWN || strings.HasPrefix(run, rewrittenPrefix) {
 			return nil
 		}
 		if err := context.Cause(c.ctx); err != nil {

@@ -69,7 +69,7 @@ func (e *eraser) erase(path string) error {
 		if e.dry {
 			return errDry
 		}
-		if err := e.s.SetMeta(metaManifests, ""); err != nil {
+		if err := errors.Join(e.s.SetMeta(metaManifests, ""), e.s.raiseRewritten()); err != nil {
 			return err
 		}
 		return e.at("erase")
@@ -84,6 +84,9 @@ func (e *eraser) erase(path string) error {
 			return err
 		} // perhaps by an attempt that was cut off: the rest is done again
 	case err != nil:
+		return err
+	}
+	if err := e.noteRewritten(); err != nil {
 		return err
 	}
 	if err := e.removeUnneeded(); err != nil {

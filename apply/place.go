@@ -111,7 +111,10 @@ func lostCatalog(store string) bool {
 }
 
 // newestHistory is the highest number of a run that has something in the store's history; 0: none.
-func newestHistory(store string) (newest int64) {
+func newestHistory(store string) int64 { return highestIn(store, "r") }
+
+// highestIn is the highest number behind a prefix that a name in the store's history has; 0: none.
+func highestIn(store, prefix string) (highest int64) {
 	dir, err := os.Open(filepath.Join(store, "history"))
 	if err != nil {
 		return 0
@@ -119,11 +122,11 @@ func newestHistory(store string) (newest int64) {
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
 	for _, name := range names {
-		if run, err := strconv.ParseInt(strings.TrimPrefix(name, "r"), 10, 64); err == nil && strings.HasPrefix(name, "r") {
-			newest = max(newest, run)
+		if n, err := strconv.ParseInt(strings.TrimPrefix(name, prefix), 10, 64); err == nil && strings.HasPrefix(name, prefix) {
+			highest = max(highest, n)
 		}
 	}
-	return newest
+	return highest
 }
 
 // check refuses the catalog of another store, and one that is older than its store: seen is what was seen of that before it was
@@ -149,8 +152,14 @@ func (p catalogPlace) check(conn *sqlite.Conn, seen storeSeen) error {
 		last, state = row.ColumnInt64(0), row.ColumnText(1)
 		return nil
 	}})
+	rewritten := int64(0)
+	if err == nil {
+		rewritten, err = rewrittenOf(conn)
+	}
 	switch {
 	case err != nil:
+	case seen.rewritten > rewritten:
+		err = &DamagedCatalog{errors.New("restore points were dropped, or something was erased or undone, after it was written: it is an old copy")}
 	case seen.run > last:
 		err = &DamagedCatalog{fmt.Errorf("it knows of no run after r%d, but the store has the history of r%d: it is an old copy, or its WAL was removed", last, seen.run)}
 	case seen.run == last && seen.beyond(state):

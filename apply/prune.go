@@ -123,6 +123,9 @@ func (p *pruner) prune(runs []int64) error {
 	if err := p.begin(runs); err != nil {
 		return err
 	}
+	if err := p.noteRewritten(); err != nil {
+		return err
+	}
 	dropped, err := p.s.numbers(`SELECT run FROM pruning ORDER BY run`)
 	if err != nil {
 		return err
@@ -174,6 +177,17 @@ func (p *pruner) removeUnneeded() error {
 	return p.emptyTrim()
 }
 
+// noteRewritten has a catalog that was copied before known for an old one.
+func (p *pruner) noteRewritten() error {
+	if p.dry {
+		return nil
+	}
+	if err := p.at("note"); err != nil {
+		return err
+	}
+	return p.s.noteRewritten()
+}
+
 // begin takes the restore points that nobody uses out of the catalog.
 func (p *pruner) begin(runs []int64) error {
 	last, _, err := p.s.Last()
@@ -218,7 +232,7 @@ func (p *pruner) begin(runs []int64) error {
 				return err
 			}
 		}
-		return nil
+		return p.s.raiseRewritten()
 	})
 }
 

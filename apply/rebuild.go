@@ -57,7 +57,9 @@ type rebuilder struct {
 	place  catalogPlace
 	done   Rebuilt
 	lastID int64 // of any node that there may have been
-	tell   func(Progress)
+	// rewritten is the number of the new catalog (see metaRewritten).
+	rewritten int64
+	tell      func(Progress)
 }
 
 // openForRebuild locks a store whose catalog is not to be opened.
@@ -107,7 +109,7 @@ func (r *rebuilder) rebuild(ctx context.Context) (*Rebuilt, error) {
 		return nil, err
 	}
 	if r.done.Cut != 0 {
-		err = errors.Join(ignoreMissing(r.s.history_.Unlink(fmt.Sprintf("r%d/%s", r.done.Cut, detachedMark))), r.s.forgetBegun(r.done.Cut))
+		err = errors.Join(r.s.raiseInHistory(r.rewritten), ignoreMissing(r.s.history_.Unlink(fmt.Sprintf("r%d/%s", r.done.Cut, detachedMark))), r.s.forgetBegun(r.done.Cut))
 	}
 	return &r.done, err
 }

@@ -31,6 +31,14 @@ func (r *rebuilder) settings(heads []*manifestHead) error {
 	if err := r.s.SetMeta(metaManifests, strconv.Itoa(manifestFormat)); err != nil {
 		return err
 	}
+	if r.rewritten = highestIn(r.s.path, rewrittenPrefix); r.done.Cut != 0 {
+		r.rewritten++
+	}
+	if r.rewritten > 0 {
+		if err := r.s.SetMeta(metaRewritten, strconv.FormatInt(r.rewritten, 10)); err != nil {
+			return err
+		}
+	}
 	return r.s.setNeedsFull("the catalog was rebuilt from the manifests")
 }
 
