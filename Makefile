@@ -9,7 +9,7 @@ WITH_GO   = go_bin=$$(testdata/need-go.sh) && export PATH="$$go_bin:$$PATH" GOTO
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-.PHONY: recipes test-completions help build deps demo test test-host bench bench-docs soak fuzz testvm testvm-shell packages test-packages install clean
+.PHONY: recipes test-completions test-units help build deps demo test test-host bench bench-docs soak fuzz testvm testvm-shell packages test-packages install clean
 
 help:
 	@echo 'make build         the binary ./snapdiff (static, no cgo)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make packages      .deb and .rpm for amd64 and arm64 into ./dist; make test-packages tries them'
 	@echo 'make recipes       the recipes of docs/recipes.md with the real programs (ssh, restic, borg, Dovecot...; root)'
 	@echo 'make test-completions  what bash, zsh and fish offer, in the real shells (root)'
+	@echo 'make test-units    the systemd units under a real systemd, in the test machine, from btrfs, ZFS and LVM (root)'
 	@echo 'make install       PREFIX=/usr/local DESTDIR='
 
 build:
@@ -72,6 +73,9 @@ recipes: build
 
 test-completions: build
 	@testdata/completions-test.sh ./snapdiff
+
+test-units:
+	@$(WITH_GO) && testdata/testvm/units-test.sh
 
 deps:
 	@testdata/need-tools.sh
