@@ -49,7 +49,7 @@ logical volume, asks the filesystem what changed since the last one, without wal
 keeps, so that any past day can be mounted, searched and restored.
 
 New here? snapdiff help begin, or, on a throw-away filesystem, snapdiff demo.`,
-		Example: `  snapdiff check && snapdiff init      # the first time
+		Example: `  snapdiff init && snapdiff check      # the first time
   snapdiff run                         # from cron or systemd: silent when all is well
   snapdiff status
   snapdiff restore yesterday /srv/mail/anna /tmp`,

@@ -23,6 +23,7 @@ const (
 // Nested is a subvolume that lies in another one.
 type Nested struct {
 	ID    uint64 // number of its tree
+	Outer uint64 // number of the tree of the one that it lies in
 	Dir   uint64 // inode number of the directory that holds it
 	Index uint64 // offset of its name's DirIndexKey item there
 	Name  string
@@ -31,14 +32,20 @@ type Nested struct {
 // NestedIn gives the subvolumes that lie in the one whose tree has the number id, not those in these, by their IDs. fd is open on any file
 // of the filesystem.
 func NestedIn(fd int, id uint64) (all []Nested, err error) {
-	key := Of(id, RootRefKey, RootRefKey)
+	if all, err = nested(fd, Of(id, RootRefKey, RootRefKey)); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b Nested) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+func nested(fd int, key SearchKey) (all []Nested, err error) {
 	key.Tree = rootTree
 	err = Search(fd, key, nil, func(it Item) error {
 		n, err := decodeRootRef(it)
 		all = append(all, n)
 		return err
 	})
-	slices.SortFunc(all, func(a, b Nested) int { return cmp.Compare(a.ID, b.ID) })
 	if err != nil {
 		return nil, fmt.Errorf("find nested subvolumes: %w", err)
 	}
@@ -55,7 +62,7 @@ func decodeRootRef(it Item) (Nested, error) {
 	if len(b) < end {
 		return Nested{}, short("name of a nested subvolume", b, end)
 	}
-	return Nested{it.Offset, le.Uint64(b), le.Uint64(b[8:]), string(b[rootRefSize:end])}, nil
+	return Nested{it.Offset, it.ObjectID, le.Uint64(b), le.Uint64(b[8:]), string(b[rootRefSize:end])}, nil
 }
 
 // errFound ends a search.

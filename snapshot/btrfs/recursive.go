@@ -50,6 +50,9 @@ func Places(dir string) ([]string, error) {
 	return all, nil
 }
 
+// IsLane tells whether a directory is that of a lane: snapshots of nested subvolumes are taken there, and nothing else.
+func IsLane(path string) bool { return strings.HasPrefix(filepath.Base(path), laneDir) }
+
 // CreateAll takes a snapshot as Create does, and then of the nested subvolumes that follow wants, and of those that are nested in these: one
 // depth after the other, many at once. Those of the nested ones are name.ID, by the numbers of their trees, in one of Places. The
 // children in the mark have no numbers yet.

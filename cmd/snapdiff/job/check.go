@@ -78,7 +78,7 @@ func Check(ctx context.Context, j config.Job) ([]Finding, error) {
 		c.modules()
 	} else {
 		defer src.Close()
-		c.place(src)
+		c.place(ctx, src)
 		c.native(ctx, src)
 	}
 	c.storage()
@@ -129,8 +129,8 @@ func knowsFilesystem(text, name string) bool {
 }
 
 // place looks at where source and store are.
-func (c *checker) place(src source.Source) {
-	c.add(Missing, checkInside(c.job, src))
+func (c *checker) place(ctx context.Context, src source.Source) {
+	c.add(Missing, checkInside(ctx, c.job, src))
 	if shared := sharedDisk(c.job, src); shared != "" {
 		c.say(Warning, "put the store on another disk", "%s", shared)
 	}

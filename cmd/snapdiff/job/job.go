@@ -34,7 +34,7 @@ func Init(ctx context.Context, j config.Job, o InitOptions) (warnings []string, 
 		return nil, err
 	}
 	defer src.Close()
-	if err := checkPlace(j, src); err != nil {
+	if err := checkPlace(ctx, j, src); err != nil {
 		return nil, err
 	}
 	if err := alreadyStore(j, src); err != nil {
@@ -92,7 +92,7 @@ func open(ctx context.Context, j config.Job) (source.Source, *apply.Store, error
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(checkPlace(j, src), checkWritable(j.Store)); err != nil {
+	if err := errors.Join(checkPlace(ctx, j, src), checkWritable(j.Store)); err != nil {
 		return nil, nil, errors.Join(err, src.Close())
 	}
 	if err := checkLeastRoom(j); err != nil {

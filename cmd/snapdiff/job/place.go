@@ -1,6 +1,7 @@
 package job
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,9 +35,9 @@ func inUserNamespace() bool {
 }
 
 // checkPlace refuses places for the store where a mirror cannot be or can come to harm. It changes nothing.
-func checkPlace(j config.Job, src source.Source) error {
+func checkPlace(ctx context.Context, j config.Job, src source.Source) error {
 	for _, check := range []func() error{
-		func() error { return checkInside(j, src) },
+		func() error { return checkInside(ctx, j, src) },
 		func() error { return checkNetwork(j) },
 		func() error { return checkOwner(j.Store) },
 	} {
@@ -47,23 +48,54 @@ func checkPlace(j config.Job, src source.Source) error {
 	return nil
 }
 
-// checkInside refuses a store inside the source (each run would copy the store) and a source inside the store.
-func checkInside(j config.Job, src source.Source) error {
+// checkInside refuses a store inside the source (each run would copy the store) and a source inside the store. What is mounted in the source from
+// another disk is not in it.
+func checkInside(ctx context.Context, j config.Job, src source.Source) error {
+	inside, err := isInside(ctx, j, src)
+	if err != nil {
+		return fmt.Errorf("find out whether the store lies inside the source: %w", err)
+	}
+	if inside {
+		return hint.With(fmt.Errorf("the store %s lies inside the source %s", j.Store, j.Source), "put the store on another disk, or mount that")
+	}
 	if src.Dir() == "" {
-		return nil // not mounted: nothing can lie inside it
+		return nil
 	}
 	dir, err := filepath.EvalSymlinks(src.Dir())
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	store := realPath(j.Store)
-	switch {
-	case within(store, dir):
-		return hint.With(fmt.Errorf("the store %s lies inside the source %s", j.Store, j.Source), "put the store on another disk")
-	case within(dir, store):
+	if within(dir, realPath(j.Store)) {
 		return hint.With(fmt.Errorf("the source %s lies inside the store %s", j.Source, j.Store), "put the store on another disk")
 	}
 	return nil
+}
+
+// isInside tells whether the store is in the filesystem of the source, wherever that is mounted too, or in one that is taken with it.
+func isInside(ctx context.Context, j config.Job, src source.Source) (bool, error) {
+	at := existing(j.Store)
+	to, unknown := mountOf(at) // in a chroot it may not be listed
+	if dir := src.Dir(); dir != "" {
+		var top, store unix.Stat_t
+		if err := errors.Join(unix.Stat(dir, &top), unix.Stat(at, &store)); err != nil {
+			return false, err
+		}
+		if top.Dev == store.Dev { // btrfs has one for each subvolume, ZFS for each dataset
+			return true, nil
+		}
+		from, err := mountOf(dir)
+		if err == nil && unknown == nil && diskOf(from) != diskOf(to) {
+			return false, nil
+		}
+		if real, err := filepath.EvalSymlinks(dir); err != nil || within(realPath(j.Store), real) {
+			return true, err
+		}
+	}
+	f, ok := src.(source.Follower)
+	if !ok || unknown != nil || to.FSType != src.Kind() {
+		return false, nil
+	}
+	return f.Follows(ctx, at, to.Source)
 }
 
 // realPath resolves the symlinks in that part of a path which exists.

@@ -185,46 +185,20 @@ func (s *btrfsSource) Old(keep ...snapshot.Mark) (paths []string, err error) {
 			kept[m.ID] = true
 		}
 	}
+	var errs []error
 	err = s.ours(func(path string, info btrfs.SubvolInfo) {
-		if !kept[info.UUID.String()] {
+		switch {
+		case kept[info.UUID.String()]:
+		case filepath.IsAbs(path):
 			paths = append(paths, path)
+		default:
+			errs = append(errs, hint.With(fmt.Errorf("%s lies where nothing is mounted", path), "btrfs subvolume delete --subvolid %d %s", info.ID, s.job.Source))
 		}
 	})
-	if err != nil {
+	if err = errors.Join(append(errs, err)...); err != nil {
 		err = fmt.Errorf("an old snapshot stays: %w", err)
 	}
 	return paths, err
-}
-
-// ours gives all snapshots of this job. Not only those of the subvolume itself: those of foreign snapshots are ours too. It goes on behind one that
-// cannot be looked at.
-func (s *btrfsSource) ours(yield func(path string, info btrfs.SubvolInfo)) error {
-	places, err := btrfs.Places(s.job.Snapshots)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, place := range places {
-		entries, err := os.ReadDir(place)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-		for _, e := range entries {
-			if !strings.HasPrefix(e.Name(), s.prefix()) {
-				continue
-			}
-			path := filepath.Join(place, e.Name())
-			info, err := btrfs.Info(path)
-			switch {
-			case errors.Is(err, btrfs.ErrNotSubvolume) || errors.Is(err, fs.ErrNotExist):
-			case err != nil:
-				errs = append(errs, err)
-			default:
-				yield(path, info)
-			}
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // DestroyOld destroys a snapshot that Old gave. The kernel drops all names and inodes of it from its caches meanwhile: of a tree that was

@@ -86,6 +86,13 @@ type Sizer interface {
 	Used(ctx context.Context) (int64, error)
 }
 
+// Follower is a Source that may take other filesystems with it, wherever they are mounted.
+type Follower interface {
+	// Follows tells whether the directory at path lies in one of these. It is on a filesystem of the source's kind and disk; mounted is what
+	// /proc/self/mountinfo calls it.
+	Follows(ctx context.Context, path, mounted string) (bool, error)
+}
+
 // Holder is a Source that keeps others from destroying its base.
 type Holder interface {
 	// Held says how others meet the hold on a snapshot, and how to give it up; "" when there is none.

@@ -156,6 +156,15 @@ func (s *zfsSource) withoutHomeless(ctx context.Context, mark *snapshot.Mark) er
 	return errors.Join(errs...)
 }
 
+// Follows implements Follower.
+func (s *zfsSource) Follows(ctx context.Context, _, mounted string) (bool, error) {
+	if !s.job.Recursive {
+		return false, nil
+	}
+	children, _, err := s.children(ctx)
+	return slices.ContainsFunc(children, func(c zfs.Child) bool { return c.Name == mounted }), err
+}
+
 func (s *zfsSource) diffAll(ctx context.Context, base, next *Snapshot, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	return zfsfeed.DiffAll(ctx, wholeOf(base), wholeOf(next), func(number uint64) (zfsfeed.Changes, error) {
 		c, err := sent(ctx, base.markOf(number), next.markOf(number))
