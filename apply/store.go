@@ -158,6 +158,10 @@ func (s *Store) openRoots() (err error) {
 	return nil
 }
 
+// Settle brings what lies in the catalog's WAL into the catalog, as far as nobody reads there, as Close would. What it cannot do stays in
+// the WAL, where it is just as safe.
+func (s *Store) Settle() { _ = s.exec("PRAGMA wal_checkpoint(PASSIVE)") }
+
 // Close gives back the lock and everything else.
 func (s *Store) Close() error {
 	var err error

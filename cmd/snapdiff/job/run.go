@@ -35,7 +35,7 @@ type Options struct {
 	Say func(format string, args ...any)
 	// Progress, when set, is told now and then how far it is.
 	Progress func(apply.Progress)
-	// Destroy, when set, destroys snapshots that are not needed any more, given by their paths, without being waited for. What it leaves
+	// Destroy, when set, destroys snapshots that are not needed any more, given by their paths; the run goes on meanwhile. What it leaves
 	// the next run destroys.
 	Destroy func(paths ...string) error
 }
@@ -63,8 +63,10 @@ type runner struct {
 	clock   string        // what is to be said of it; see noteClock
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
-	pace     *gentle.Pace // of all file data that the run moves; nil: no limit
-	restore  func()       // the priorities of before
+	// destroying gives the error of Options.Destroy when that has ended; nil: it was not called.
+	destroying chan error
+	pace       *gentle.Pace // of all file data that the run moves; nil: no limit
+	restore    func()       // the priorities of before
 }
 
 // newRunner opens a job and makes sure that its source is the one which the store mirrors, or accepted as that. It
@@ -120,7 +122,9 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 		h := runner{job: j, opts: opts, say: opts.say()}
 		return nil, h.ended(ctx, nil, explain(err, j))
 	}
-	defer func() { err = errors.Join(r.ended(ctx, reports, explain(err, j)), r.close()) }()
+	defer func() {
+		err = errors.Join(r.ended(ctx, reports, explain(errors.Join(err, r.destroyed()), j)), r.close())
+	}()
 	// Also where init was cut off before it could say so. If this run fails, the next one finds the base of another source and
 	// compares in full.
 	if r.known != r.src.ID() {
@@ -152,6 +156,7 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 	if err := errors.Join(r.prune(ctx), r.store.KeepSpare()); err != nil {
 		return reports, err
 	}
+	r.store.Settle() // while snapshots are being destroyed
 	if n := len(reports[len(reports)-1].Incomplete); n > 0 {
 		return reports, &Incomplete{n}
 	}
@@ -506,7 +511,11 @@ func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
 // clean destroys all snapshots of this job but the one that the mirror now equals: the old base, a held one (which is void
 // now), and what cut-off runs left.
 func (r *runner) clean(ctx context.Context, keep snapshot.Mark) error {
-	err := r.destroy(ctx, keep)
+	return butDone(r.destroy(ctx, keep))
+}
+
+// butDone is an error of what follows a run that is done.
+func butDone(err error) error {
 	if err != nil {
 		err = fmt.Errorf("the run is done, but: %w", err)
 	}
@@ -518,11 +527,28 @@ func (r *runner) destroy(ctx context.Context, keep snapshot.Mark) error {
 	if !ok || r.opts.Destroy == nil {
 		return r.src.Clean(ctx, keep)
 	}
-	old, err := lingerer.Old(keep)
-	const most = 1000 // arguments of a program may have 2 MB in all
-	for some := range slices.Chunk(old, most) {
-		err = errors.Join(err, r.opts.Destroy(some...))
+	err := r.destroyed() // what a run that was finished just now left: it must not be found again
+	old, listing := lingerer.Old(keep)
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		const most = 1000 // arguments of a program may have 2 MB in all
+		for some := range slices.Chunk(old, most) {
+			err = errors.Join(err, r.opts.Destroy(some...))
+		}
+		ended <- butDone(err)
+	}()
+	r.destroying = ended
+	return errors.Join(err, listing)
+}
+
+// destroyed waits until Options.Destroy has ended.
+func (r *runner) destroyed() error {
+	if r.destroying == nil {
+		return nil
 	}
+	err := <-r.destroying
+	r.destroying = nil
 	return err
 }
 
