@@ -14,7 +14,7 @@ import (
 
 // A lease keeps a restore point from being dropped while somebody looks at it: a shared lock (flock) on in-use/rRUN, which
 // whoever drops it locks alone. A process that dies gives it back. Who can make no file there, because he sees the store through
-// a mount that cannot be written, locks the store's directory itself, and so all restore points.
+// a mount that cannot be written or the disk is full, locks the store's directory itself, and so all restore points.
 const leaseDir = "in-use"
 
 // errInUse says that a lease cannot be had, now.
@@ -23,7 +23,7 @@ var errInUse = errors.New("it is in use")
 // takeLease locks a restore point.
 func takeLease(store *beneath.Root, run int64, how int) (*os.File, error) {
 	err := store.Mkdir(leaseDir, 0o700)
-	if errors.Is(err, unix.EROFS) {
+	if cannotLease(err, how) {
 		return lockAll(store, how)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -32,7 +32,7 @@ func takeLease(store *beneath.Root, run int64, how int) (*os.File, error) {
 	name := leaseDir + "/r" + strconv.FormatInt(run, 10)
 	for {
 		fd, err := store.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
-		if errors.Is(err, unix.EROFS) {
+		if cannotLease(err, how) {
 			return lockAll(store, how)
 		}
 		if err != nil {
@@ -52,6 +52,11 @@ func takeLease(store *beneath.Root, run int64, how int) (*os.File, error) {
 			return nil, fmt.Errorf("lock %s: %w", name, err)
 		}
 	}
+}
+
+// cannotLease tells that no file can be made. Who drops restore points has the store's directory locked already.
+func cannotLease(err error, how int) bool {
+	return errors.Is(err, unix.EROFS) || how == unix.LOCK_SH && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT))
 }
 
 // lockAll locks the store's directory. Whoever drops restore points has it alone for the moment in which he does; one who looks

@@ -13,11 +13,11 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// isFull tells whether the disk of a catalog has no room for shared memory. (To write to memory that is mapped there would end
+// isFull tells whether the disk of a catalog has no room, or no inodes, for shared memory. (To write to memory that is mapped there would end
 // the program: SIGBUS.) Nobody can write to the catalog then.
 func isFull(catalog string) bool {
 	var st unix.Statfs_t
-	return unix.Statfs(filepath.Dir(catalog), &st) == nil && int64(st.Bavail)*st.Bsize < 64<<10
+	return unix.Statfs(filepath.Dir(catalog), &st) == nil && (int64(st.Bavail)*st.Bsize < 64<<10 || st.Files > 0 && st.Ffree < 2)
 }
 
 // OpenReadOnly opens a store for reading what the catalog knows. It takes no lock and writes nothing: it can be used while a
@@ -58,25 +58,46 @@ func (place catalogPlace) openReadOnly(store string, alone func(catalog string) 
 	if err != nil {
 		return nil, false, fmt.Errorf("open catalog %s: %w", place.path, err)
 	}
-	if query != frozenMode {
-		steadySharedMemory(place.path)
+	if query == frozenMode {
+		conn, err = place.connect(store, query)
+		return conn, true, err
 	}
+	steadySharedMemory(place.path)
+	conn, err = place.connect(store, query)
+	if alone == nil || !noSharedMemory(err) { // some filesystems are full with a little room left
+		return conn, false, err
+	}
+	if query, modeErr := readOnlyMode(place.path, func(string) bool { return true }); modeErr != nil || query != frozenMode {
+		return nil, false, err
+	}
+	conn, err = place.connect(store, frozenMode)
+	return conn, true, err
+}
+
+// noSharedMemory tells an error of SQLite that shared memory could not be made.
+func noSharedMemory(err error) bool {
+	code := sqlite.ErrCode(err).ToPrimary()
+	return err != nil && (code == sqlite.ResultCantOpen || code == sqlite.ResultIOErr || code == sqlite.ResultFull)
+}
+
+// connect opens the catalog in a mode, and makes sure that it is one of this store.
+func (place catalogPlace) connect(store, query string) (conn *sqlite.Conn, err error) {
 	seen := seeStore(store) // before the catalog, which may be ahead of it
 	uri := url.URL{Scheme: "file", Path: place.path, RawQuery: query}
 	conn, err = sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
-		return nil, false, catalogError("open "+place.path, err)
+		return nil, catalogError("open "+place.path, err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
 	if _, err := showAsNewest(conn); err != nil {
 		conn.Close()
-		return nil, false, fmt.Errorf("catalog %s %w", place.path, damaged(err))
+		return nil, fmt.Errorf("catalog %s %w", place.path, damaged(err))
 	}
 	if err := place.check(conn, seen); err != nil {
 		conn.Close()
-		return nil, false, fmt.Errorf("catalog %s: %w", place.path, err)
+		return nil, fmt.Errorf("catalog %s: %w", place.path, err)
 	}
-	return conn, query == frozenMode, nil
+	return conn, nil
 }
 
 const frozenMode = "immutable=1"

@@ -60,7 +60,7 @@ type View struct {
 
 // RestorePoints lists the finished runs of the store at path, oldest first. catalog is the path of its catalog when that lies elsewhere.
 func RestorePoints(path, catalog string) (points []RestorePoint, err error) {
-	conn, err := openCatalogReadOnly(path, catalog, nil)
+	conn, err := openCatalogReadOnly(path, catalog, isFull)
 	if err != nil {
 		return nil, err
 	}

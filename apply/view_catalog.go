@@ -8,9 +8,9 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// frozen is a catalog that could not be written to through the mount by which it was opened, and that nobody was writing to: SQLite
-// reads it as a file that does not change, without looking for a WAL. On read-only media it does not; but the mount may be a bind
-// mount (that of a container, say) of a disk that others write to.
+// frozen is a catalog that could not be written to through the mount by which it was opened, or on a full disk, and that nobody was writing to:
+// SQLite reads it as a file that does not change, without looking for a WAL. On read-only media it does not; but the mount may be a bind
+// mount (that of a container, say) of a disk that others write to, and a disk gets room again.
 type frozen struct {
 	path string
 	was  unix.Stat_t
@@ -37,7 +37,7 @@ func (v *View) openCatalog() error {
 	}
 	var conn *sqlite.Conn
 	isFrozen := false
-	err := v.guard.do(func() (err error) { conn, isFrozen, err = v.catalog.openReadOnly(v.path, nil); return err })
+	err := v.guard.do(func() (err error) { conn, isFrozen, err = v.catalog.openReadOnly(v.path, isFull); return err })
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (b *bench) manyChanges(round int) {
 }
 
 // TestFullDisk lets the mirror's filesystem fill up in different places of a run: the run says so and stops, earlier restore
-// points can still be had, and with room again the next run is right.
+// points can still be had, with not a byte left, and with room again the next run is right.
 func TestFullDisk(t *testing.T) {
 	for _, kind := range sampleOf(t, MirrorKinds) {
 		t.Run(string(kind), func(t *testing.T) {
@@ -49,10 +49,12 @@ func TestFullDisk(t *testing.T) {
 				b.manyChanges(2*i + 1)
 				free := Fill(t, dir, leave)
 				b.failsBecause(new(*job.NoSpace), nil)
+				b.judgePast()
 				free()
 				b.runAll()
 				b.manyChanges(2*i + 2)
 				b.failsBecause(new(*job.NoSpace), func() { free = Fill(t, dir, leave) })
+				b.judgePast()
 				free()
 				b.runAll()
 			}
@@ -232,6 +234,35 @@ func TestPruneOnAFullDisk(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNoInodes: where all inodes are used a run says so, restore points can still be had, and a prune makes room by those that the store set
+// aside. What is kept is exact.
+func TestNoInodes(t *testing.T) {
+	dir := MountSized(t, Ext4, 320<<20, "-N", "3000")
+	b := newBenchAt(t, drivers[0], dir)
+	for round := range 4 {
+		b.manyChanges(round)
+		b.run()
+	}
+	free := FillInodes(t, dir)
+	b.manyChanges(4)
+	b.failsBecause(new(*job.NoSpace), nil)
+	b.judgePast()
+	b.job.Keep = &config.Keep{Last: 2}
+	if _, err := job.Prune(t.Context(), b.job, false, apply.Options{}); err != nil {
+		t.Error(err)
+	}
+	b.judgeKept()
+	if left, err := apply.RestorePoints(b.job.Store, ""); err != nil || len(left) != 2 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	free()
+	b.runAll()
+	b.judgeKept()
+	if kept, err := os.ReadDir(filepath.Join(b.job.Store, "spare-inodes")); err != nil || len(kept) < 64 {
+		t.Errorf("%d inodes are set aside again: %v", len(kept), err)
 	}
 }
 
