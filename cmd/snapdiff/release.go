@@ -12,23 +12,29 @@ import (
 
 func newReleaseCommand(a *app) *cobra.Command {
 	var name string
-	dry := false
+	var o job.ReleaseOptions
 	cmd := &cobra.Command{
-		Use:   "release -j JOB",
+		Use:   "release -j JOB [DATASET]",
 		Short: "Give up a job's snapshots on its source, so that they pin no space there",
 		Long: `Destroys the snapshots that the job keeps on its source, the base among them, and takes its holds off those of others. Restore
 points stay: they are in the store, which need not be there. The next run cannot ask the filesystem what changed and compares in
-full. A run that was cut off is then undone first, and one that is held is void.`,
-		Example: "  snapdiff release -j mail --dry-run\n  snapdiff release -j mail",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+full. A run that was cut off is then undone first, and one that is held is void.
+
+With the name of a ZFS dataset below the source only the snapshots of that one and of those below it are given up, so that zfs destroy -r
+works. The run after that takes it out of the mirror, and asks the filesystem about all others.`,
+		Example: "  snapdiff release -j mail --dry-run\n  snapdiff release -j mail\n  snapdiff release -j mail tank/mail/anna && zfs destroy -r tank/mail/anna",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			j, err := a.job(name)
 			if err != nil {
 				return err
 			}
-			released, err := job.Release(cmd.Context(), j, dry)
+			if len(args) > 0 {
+				o.Child = args[0]
+			}
+			released, err := job.Release(cmd.Context(), j, o)
 			for _, k := range released {
-				if err := a.printReleased(cmd, k.Name, k.Taken, k.Bytes, dry); err != nil {
+				if err := a.printReleased(cmd, k.Name, k.Taken, k.Bytes, o.Dry); err != nil {
 					return err
 				}
 			}
@@ -36,7 +42,7 @@ full. A run that was cut off is then undone first, and one that is held is void.
 		},
 	}
 	addJobFlag(cmd, &name)
-	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "only say what would go")
+	cmd.Flags().BoolVarP(&o.Dry, "dry-run", "n", false, "only say what would go")
 	return cmd
 }
 

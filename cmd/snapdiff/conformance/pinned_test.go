@@ -27,7 +27,7 @@ func TestRelease(t *testing.T) {
 		if p.Since.IsZero() || knows != (p.Bytes >= size && p.Bytes < 3*size) || !knows && p.Bytes != -1 || hasRoom != (p.Full > 0 && p.Full < 100) {
 			t.Errorf("the base pins %+v", p)
 		}
-		released, err := job.Release(t.Context(), b.job, false)
+		released, err := job.Release(t.Context(), b.job, job.ReleaseOptions{})
 		b.must(err)
 		if len(released) != 1 {
 			t.Errorf("released: %+v", released)

@@ -6,8 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	. "snapdiff/apply/applytest"
 	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/cmd/snapdiff/source"
 )
 
 // destroy destroys a dataset below the source with its snapshots, ours too.
@@ -127,7 +130,66 @@ func TestZFSRecursiveRenamedAway(t *testing.T) {
 	b.job.Recursive = true
 	b.full("recursive was switched on")
 	b.zfs("rename", "SOURCE/three", pool+"/three")
-	_, err := job.Release(b.Context(), b.job, false)
+	_, err := job.Release(b.Context(), b.job, job.ReleaseOptions{})
 	b.must(err)
 	b.haveOurs("")
+}
+
+// TestZFSRecursiveGivenUp: what an administrator does who wants to destroy a dataset that the job holds, as docs/zfs.md has it.
+func TestZFSRecursiveGivenUp(t *testing.T) {
+	b := datasets(t)
+	dir := b.origin.dir
+	for i, name := range []string{"one", "one/inner", "oneself", "two"} {
+		b.dataset(name, name, 10*i+10)
+	}
+	b.run()
+	destroyed := func(name string) {
+		t.Helper()
+		if _, err := b.tryZFS("destroy", "-r", "SOURCE/"+name); err != nil {
+			t.Errorf("destroy %s: %v", name, err)
+		}
+	}
+	if _, err := b.tryZFS("destroy", "-r", "SOURCE/one"); err == nil {
+		t.Fatal("a dataset that is held was destroyed")
+	}
+	release := func(name string, dry bool) ([]source.Kept, error) {
+		return job.Release(b.Context(), b.job, job.ReleaseOptions{Child: b.origin.source + name, Dry: dry})
+	}
+	for _, wrong := range []string{"", "/nobody", "/tw"} {
+		if _, err := release(wrong, false); err == nil {
+			t.Errorf("%q was released", wrong)
+		}
+	}
+	for _, dry := range []bool{true, false} {
+		if released, err := release("/one", dry); err != nil || len(released) != 2 {
+			t.Errorf("released: %v, %v", released, err)
+		}
+	}
+	b.haveOurs("source/oneself source/two")
+	destroyed("one")
+	Apply(t, dir, Append("two/a", 1, 1))
+	b.native()
+
+	b.zfs("set", "canmount=off", "SOURCE/two")
+	Apply(t, dir, Append("oneself/a", 1, 1))
+	b.skips("two")
+	b.haveOurs("source/oneself")
+	destroyed("two")
+	b.native()
+	b.judgePast()
+
+	b.refusesStoreIn(filepath.Join(dir, "oneself"))
+}
+
+// refusesStoreIn wants a store to be refused that is in a dataset of the job, by another mount of that.
+func (b *bench) refusesStoreIn(dataset string) {
+	b.Helper()
+	other := b.TempDir()
+	b.must(unix.Mount(dataset, other, "", unix.MS_BIND, ""))
+	defer unix.Unmount(other, unix.MNT_DETACH)
+	j := b.job
+	j.Store = filepath.Join(other, "store")
+	if _, err := job.Init(b.Context(), j, job.InitOptions{}); err == nil || !strings.Contains(err.Error(), "lies inside the source") {
+		b.Errorf("a store in the source: %v", err)
+	}
 }

@@ -224,7 +224,7 @@ func TestZFSRefusals(t *testing.T) {
 	Apply(t, b.origin.dir, Create("a", 10, 1))
 	b.run()
 	source := b.job.Source
-	b.checks(job.Note, "is held", "zfs release snapdiff-test-")
+	b.checks(job.Note, "is held", "snapdiff release -j test")
 	b.zfs("set", "snapshot_limit=1", "SOURCE")
 	b.checks(job.Warning, "its limit is 1", "snapshot_limit=none "+source)
 	b.zfs("set", "snapshot_limit=none", "SOURCE")

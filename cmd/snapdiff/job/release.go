@@ -8,6 +8,7 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/output"
 	"snapdiff/cmd/snapdiff/source"
 )
@@ -59,9 +60,17 @@ func PinnedBy(ctx context.Context, j config.Job) (Pinned, error) {
 	return pinned(all), err
 }
 
-// Release destroys all our snapshots on the source, so that they pin nothing, and gives what they were. The next run compares in full. The
-// store need not be there; where it is, nobody may work on it.
-func Release(ctx context.Context, j config.Job, dry bool) (released []source.Kept, err error) {
+// ReleaseOptions say what Release gives up.
+type ReleaseOptions struct {
+	// Child is the dataset that is to be given up with those below it, as it is to be destroyed; "": all of the job's.
+	Child string
+	// Dry: nothing is destroyed.
+	Dry bool
+}
+
+// Release destroys our snapshots on the source, so that they pin nothing, and gives what they were. The next run compares in full; not where
+// those of a child were released and it is not there any more. The store need not be there; where it is, nobody may work on it.
+func Release(ctx context.Context, j config.Job, o ReleaseOptions) (released []source.Kept, err error) {
 	if err := checkRoot(); err != nil {
 		return nil, err
 	}
@@ -80,16 +89,26 @@ func Release(ctx context.Context, j config.Job, dry bool) (released []source.Kep
 			return nil, err
 		}
 	}
-	if released, err = src.Kept(ctx); err != nil || dry {
-		return released, err
+	if o.Child != "" {
+		released, err = releaseChild(ctx, src, o)
+	} else if released, err = src.Kept(ctx); err == nil && !o.Dry {
+		err = src.Clean(ctx)
 	}
-	if err := src.Clean(ctx); err != nil {
-		return nil, err
+	if err != nil || o.Dry {
+		return released, err
 	}
 	if store != nil {
 		return released, store.SetMeta(metaHeld, "") // its snapshot is gone: it cannot be approved
 	}
 	return released, nil
+}
+
+func releaseChild(ctx context.Context, src source.Source, o ReleaseOptions) ([]source.Kept, error) {
+	r, ok := src.(source.ChildReleaser)
+	if !ok {
+		return nil, hint.With(fmt.Errorf("%s: only jobs of ZFS datasets have snapshots of children that are held", o.Child), "leave out %s to release all of the job's", o.Child)
+	}
+	return r.ReleaseChild(ctx, o.Child, o.Dry)
 }
 
 // LetGo says that our snapshots on the source were destroyed after a run had failed, because they pinned more than max_pinned.
@@ -114,7 +133,7 @@ func letGo(ctx context.Context, j config.Job, failed error) error {
 	if why == "" {
 		return nil
 	}
-	if _, err := Release(ctx, j, false); err != nil {
+	if _, err := Release(ctx, j, ReleaseOptions{}); err != nil {
 		return fmt.Errorf("let the base go (%s): %w", why, err)
 	}
 	return &LetGo{why}

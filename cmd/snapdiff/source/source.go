@@ -93,6 +93,12 @@ type Follower interface {
 	Follows(ctx context.Context, path, mounted string) (bool, error)
 }
 
+// ChildReleaser is a Source whose children cannot be destroyed as long as our snapshots of them are there.
+type ChildReleaser interface {
+	// ReleaseChild gives up our snapshots of one child and those below it, and gives what they were.
+	ReleaseChild(ctx context.Context, name string, dry bool) ([]Kept, error)
+}
+
 // Holder is a Source that keeps others from destroying its base.
 type Holder interface {
 	// Held says how others meet the hold on a snapshot, and how to give it up; "" when there is none.

@@ -372,6 +372,9 @@ func (s *zfsSource) Held(ctx context.Context, mark snapshot.Mark) (what, next st
 	if err != nil || !held {
 		return "", "", err
 	}
-	return fmt.Sprintf("the base %s is held: that stops zfs rollback -r and zfs destroy -r", name),
-		fmt.Sprintf("to give it up: zfs release %s %s; the next run then compares in full", s.tag(), name), nil
+	next = fmt.Sprintf("to give it up: snapdiff release -j %s; the next run then compares in full", s.job.Name)
+	if s.job.Recursive {
+		next += fmt.Sprintf("; before a dataset below is destroyed: snapdiff release -j %s DATASET", s.job.Name)
+	}
+	return fmt.Sprintf("the base %s is held: that stops zfs rollback -r and zfs destroy -r", name), next, nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/snapshot"
 	"snapdiff/snapshot/beneath"
 	"snapdiff/snapshot/zfs"
@@ -93,6 +95,32 @@ func (s *zfsSource) cleanElsewhere(ctx context.Context, keep []snapshot.Mark, ke
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ReleaseChild implements ChildReleaser.
+func (s *zfsSource) ReleaseChild(ctx context.Context, name string, dry bool) ([]Kept, error) {
+	if !strings.HasPrefix(name, s.dataset.Name+"/") {
+		return nil, hint.With(fmt.Errorf("%s is not a dataset below the source %s", name, s.dataset.Name), "zfs list -r %s", s.dataset.Name)
+	}
+	s.deep, s.all = true, nil
+	all, err := s.Kept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(k Kept) bool {
+		return !strings.HasPrefix(k.Name, name+"@") && !strings.HasPrefix(k.Name, name+"/")
+	})
+	if len(all) == 0 {
+		return nil, hint.With(fmt.Errorf("the job has no snapshots of %s", name), "zfs list -t snapshot -r %s shows those that there are", s.dataset.Name)
+	}
+	var errs []error
+	for _, k := range all {
+		if !dry {
+			errs = append(errs, s.drop(ctx, k.Name))
+		}
+	}
+	s.all = nil
+	return all, errors.Join(errs...)
 }
 
 // OpenWithout implements Forgetter: what is known of a child whose snapshot is gone and that next has not are the link index and the mirror.
