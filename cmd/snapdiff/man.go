@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ func newManCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",
 		Short:  "Write the manual pages into a directory",
-		Long:   "Writes snapdiff(8) and one page a command, as snapdiff-run(8), into DIR, and the completions for bash, zsh and fish.",
+		Long:   "Writes snapdiff(8) and one page a command or topic, as snapdiff-run(8), into DIR, and the completions for bash, zsh and fish.",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,6 +43,14 @@ func writePages(root *cobra.Command, dir string) error {
 	if err := doc.GenManTree(root, header, dir); err != nil {
 		return err
 	}
+	if err := os.Remove(filepath.Join(dir, "snapdiff-completion-powershell.8")); err != nil {
+		return err
+	}
+	for _, topic := range topics() {
+		if err := writeTopic(topic, *header, dir); err != nil {
+			return err
+		}
+	}
 	pages, err := filepath.Glob(filepath.Join(dir, "snapdiff*.8"))
 	if err != nil {
 		return err
@@ -56,6 +65,22 @@ func writePages(root *cobra.Command, dir string) error {
 		}
 	}
 	return nil
+}
+
+// writeTopic writes the page of a help topic, snapdiff-dates(8), which cobra leaves out. Its lines stay as they are, and it has neither synopsis
+// nor options.
+func writeTopic(topic *cobra.Command, header doc.GenManHeader, dir string) error {
+	const verbatim = "    " // in Markdown
+	name := "snapdiff-" + topic.Name()
+	page := &cobra.Command{Use: name, Short: topic.Short, Long: verbatim + strings.ReplaceAll(topic.Long, "\n", "\n"+verbatim)}
+	var text bytes.Buffer
+	if err := doc.GenMan(page, &header, &text); err != nil {
+		return err
+	}
+	title, rest, _ := strings.Cut(text.String(), ".SH SYNOPSIS")
+	_, rest, _ = strings.Cut(rest, ".SH DESCRIPTION")
+	description, _, _ := strings.Cut(rest, ".SH OPTIONS")
+	return os.WriteFile(filepath.Join(dir, name+".8"), []byte(title+".SH DESCRIPTION"+description), 0o644)
 }
 
 var (

@@ -23,6 +23,10 @@ func TestManPageLayout(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
 		}
 	}
+	topic, err := os.ReadFile(filepath.Join(dir, "snapdiff-dates.8"))
+	if err != nil || !strings.Contains(string(topic), "\n  '3 days ago'       ") || strings.Contains(string(topic), "OPTIONS") {
+		t.Errorf("the page of a topic: %v\n%s", err, topic)
+	}
 	if strings.Contains(string(text), "\n\t") {
 		t.Errorf("options are indented by tabs:\n%s", text)
 	}
