@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -161,7 +162,7 @@ func (d *doctor) catalog() (bool, error) {
 	if err == nil {
 		err = d.sound()
 	}
-	if err == nil || !IsDamage(err) {
+	if err = d.unreadable(err); err == nil || !IsDamage(err) {
 		return err == nil, err
 	}
 	if d.s != nil {
@@ -184,6 +185,26 @@ func (d *doctor) catalog() (bool, error) {
 	last := &d.found[len(d.found)-1]
 	last.Mend = done.String()
 	return true, d.open()
+}
+
+// unreadable takes a catalog for damaged of which the disk cannot read some part: that comes back with no repair of the disk.
+func (d *doctor) unreadable(failed error) error {
+	if sqlite.ErrCode(failed).ToPrimary() != sqlite.ResultIOErr {
+		return failed
+	}
+	place, err := findCatalog(d.path, d.o.Catalog)
+	if err != nil {
+		return failed
+	}
+	file, err := os.Open(place.path)
+	if err == nil {
+		_, err = io.Copy(io.Discard, file)
+		file.Close()
+	}
+	if !errors.Is(err, unix.EIO) {
+		return failed
+	}
+	return &DamagedCatalog{fmt.Errorf("the disk cannot read it: %w", err)}
 }
 
 // String says what was done.

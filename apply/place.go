@@ -64,7 +64,11 @@ func findCatalog(store, catalog string) (catalogPlace, error) {
 	switch {
 	case !errors.Is(err, fs.ErrNotExist):
 	case lostCatalog(store):
-		err = &DamagedCatalog{fmt.Errorf("it is lost: %w", err)}
+		where := ""
+		if place.id != "" {
+			where = " (is the disk that it lies on mounted?)"
+		}
+		err = &DamagedCatalog{fmt.Errorf("it is lost%s: %w", where, err)}
 	case place.id == "":
 		return place, fmt.Errorf("%s %w (no catalog.db): is the backup disk mounted? A new store is made by snapdiff init", store, ErrNotStore)
 	}

@@ -163,26 +163,70 @@ func TestUnreadableFile(t *testing.T) {
 	b.judgePast()
 }
 
-// rot overwrites a text in the image of the filesystem at dir, and has the kernel forget what it read.
-func rot(t *testing.T, dir, text string) {
+// TestUnreadableStore: the mirror's disk cannot read some of its sectors any more, of the catalog, of a file of the mirror and of what history keeps
+// of one. What is lost is told, what can be mended is, and all else is what it was.
+func TestUnreadableStore(t *testing.T) {
+	b := newBenchAt(t, drivers[0], MountSized(t, Btrfs, 256<<20))
+	const was, is = "this text the disk will lose of history ", "and this one it will lose of the mirror "
+	for round, text := range []string{was, is} {
+		b.must(os.WriteFile(filepath.Join(b.origin.dir, "file"), []byte(strings.Repeat(text, 2000)), 0o644))
+		b.manyChanges(round)
+		b.run()
+	}
+	store := b.job.Store
+	say := func(string, ...any) {}
+	rot(t, store, "CREATE TABLE entries")
+	b.failsBecause(new(*job.DiskFails), nil)
+	var damaged *apply.DamagedCatalog
+	if _, err := job.Doctor(t.Context(), b.job, false, say, nil); !errors.As(err, &damaged) {
+		t.Errorf("doctor says %v", err)
+	}
+	_, err := job.Doctor(t.Context(), b.job, true, say, nil)
+	b.must(err)
+	b.runAll()
+	b.judgePast()
+
+	rot(t, store, is, was)
+	var differs *job.Differs
+	if _, err := job.Verify(t.Context(), b.job, job.VerifyOptions{}, t.Logf); !errors.As(err, &differs) || differs.Found != 1 {
+		t.Errorf("verify says %v", err)
+	}
+	_, err = job.Verify(t.Context(), b.job, job.VerifyOptions{Repair: true}, t.Logf)
+	b.must(err)
+	var rotten *job.Rotten
+	found, err := job.VerifySums(t.Context(), b.job, 0, job.VerifyOptions{})
+	if !errors.As(err, &rotten) || len(found.Lost) != 1 || found.Lost[0].Name != "file" || found.Lost[0].Points != "r1" {
+		t.Errorf("verify --history says %v: %+v", err, found)
+	}
+	delete(b.past, "r1")
+	b.judgePast()
+	b.manyChanges(2)
+	b.run()
+}
+
+// rot overwrites texts, wherever they are, in the image of the filesystem at dir, and has the kernel forget what it read.
+func rot(t *testing.T, dir string, texts ...string) {
 	t.Helper()
 	image := filepath.Join(filepath.Dir(filepath.Dir(dir)), "image")
 	data, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := bytes.Index(data, []byte(text))
-	if found < 0 {
-		t.Fatal("the text is not on the disk")
-	}
 	f, err := os.OpenFile(image, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for ; found >= 0 && string(data[found:][:len(text)]) == text; found += len(text) {
-		if _, err := f.WriteAt([]byte("ROT"), int64(found)); err != nil {
-			t.Fatal(err)
+	for _, text := range texts {
+		at := 0
+		for next := bytes.Index(data, []byte(text)); next >= 0; next = bytes.Index(data[at:], []byte(text)) {
+			if _, err := f.WriteAt([]byte("ROT"), int64(at+next)); err != nil {
+				t.Fatal(err)
+			}
+			at += next + len(text)
+		}
+		if at == 0 {
+			t.Fatalf("%q is not on the disk", text)
 		}
 	}
 	if err := f.Sync(); err != nil {

@@ -51,7 +51,11 @@ func explain(err error, j config.Job) error {
 			return &NoSpace{place, err}
 		}
 	}
-	if code == sqlite.ResultIOErr || code == sqlite.ResultReadOnly || errors.Is(err, apply.ErrFault) {
+	if code == sqlite.ResultIOErr {
+		return &DiskFails{err, "look at dmesg and smartctl, and at the mounts of source and store; when the disk is well, run again: nothing is lost. " +
+			"Where it is not to be and only the catalog cannot be read, snapdiff doctor " + j.Name + " --repair makes that anew"}
+	}
+	if code == sqlite.ResultReadOnly || errors.Is(err, apply.ErrFault) {
 		return &DiskFails{Err: err}
 	}
 	if code == sqlite.ResultCorrupt || code == sqlite.ResultNotADB { // also what SQLite says where reads fail halfway
