@@ -49,8 +49,8 @@ a file for the textfile collector of Prometheus's node_exporter.`,
 	}
 	cmd.Flags().BoolVar(&nagios, "nagios", false, "one line, and the exit status of a monitoring plugin")
 	cmd.Flags().StringVar(&metrics, "metrics", "", "write Prometheus metrics to `FILE`, whole or not at all")
-	cmd.Flags().DurationVar(&limits.Warning, "warning", 0, "`AGE` of the newest restore point that is a warning, such as 26h")
-	cmd.Flags().DurationVar(&limits.Critical, "critical", 0, "`AGE` of the newest restore point that is critical, such as 50h")
+	cmd.Flags().Var(ageFlag{&limits.Warning}, "warning", "`AGE` of the newest restore point that is a warning, such as 26h")
+	cmd.Flags().Var(ageFlag{&limits.Critical}, "critical", "`AGE` of the newest restore point that is critical, such as 50h")
 	cmd.MarkFlagsMutuallyExclusive("nagios", "metrics")
 	return cmd
 }

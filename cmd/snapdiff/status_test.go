@@ -31,6 +31,10 @@ func TestStatus(t *testing.T) {
 	wants(b.snapdiff(0, "status", "--nagios", "--warning", "26h"), "SNAPDIFF OK - all is well, jobs: 1\n")
 	wants(b.snapdiff(1, "status", "--nagios", "--warning", "1ns"), "SNAPDIFF WARNING - mail: the newest restore point is old")
 	wants(b.snapdiff(2, "status", "--nagios", "--warning", "1ns", "--critical", "2ns"), "too old")
+	wants(b.snapdiff(0, "status", "--nagios", "--warning=2d", "--critical", "90m"), "SNAPDIFF OK")
+	for _, bad := range []string{"2x", "-1h", "", "20GB", "0"} {
+		wants(b.snapdiff(2, "status", "--nagios", "--warning", bad), "an age is needed")
+	}
 	wants(b.snapdiff(0, "status", "--json"), `"job":"mail"`, `"state":"ok"`, `"restore_points":2`, `"added":1`)
 
 	file := filepath.Join(t.TempDir(), "snapdiff.prom")

@@ -60,6 +60,12 @@ var (
 	sizes     = map[string]int64{"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 )
 
+// ParseAge reads an age in whole seconds, hours, days or weeks: "48h", "14d".
+func ParseAge(text string) (time.Duration, bool) {
+	p, err := parsePinned(text)
+	return p.Age, err == nil && p.Age > 0
+}
+
 // parsePinned reads a size or an age.
 func parsePinned(text string) (p Pinned, err error) {
 	if text == "" {
