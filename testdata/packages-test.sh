@@ -16,7 +16,7 @@ if readelf -d "$bin" | grep -q NEEDED; then die "the binary needs shared librari
 for page in snapdiff snapdiff-run snapdiff-mount snapdiff-restore snapdiff-dates; do
 	MANWIDTH=80 man -l "$root/usr/share/man/man8/$page.8.gz" 2>/dev/null | grep -q DESCRIPTION || die "no manual page $page"
 done
-[ -s "$root/usr/share/doc/snapdiff/grafana-dashboard.json" ] || die "no dashboard"
+[ -s "$root/usr/share/doc/snapdiff/docs/grafana-dashboard.json" ] || die "no dashboard"
 bash -n "$root/usr/share/bash-completion/completions/snapdiff"
 out=$("$bin" --config "$root/etc/snapdiff/snapdiff.toml" run 2>&1) && die "the example configuration has a job" || [ $? = 2 ] || die "the example configuration is wrong: $out"
 sed -n 's/^#\(\[jobs\|[a-z_]* *= \)/\1/p' "$root/etc/snapdiff/snapdiff.toml" > "$root/try.toml"
