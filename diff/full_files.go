@@ -223,8 +223,7 @@ func (f *full) dataDiffers(path string, st *[2]unix.Stat_t) (ranges []Range, equ
 	defer unix.Close(next)
 	buf := compareBuffers.Get().(*[2 * compareBuffer]byte)
 	defer compareBuffers.Put(buf)
-	// Blocks that are allocated and not written count in st_blocks and yet are holes: so both are asked if one is sparse.
-	ask := sparse(&st[0]) || sparse(&st[1])
+	ask := sparse(base, &st[0]) || sparse(next, &st[1])
 	if ask {
 		// On XFS a write to a shared extent sets aside blocks around it, and a hole among them looks like data for as
 		// long as pages of it are in memory: drop them, and do not read ahead. Advice only: no error matters.
@@ -259,7 +258,14 @@ func (f *full) dataDiffers(path string, st *[2]unix.Stat_t) (ranges []Range, equ
 
 var contentSums = sync.Pool{New: func() any { return new(ContentSum) }}
 
-func sparse(st *unix.Stat_t) bool { return st.Blocks*512 < st.Size }
+// sparse tells whether a file may have holes. Blocks that are allocated and not written are holes too, and count in st_blocks.
+func sparse(fd int, st *unix.Stat_t) bool {
+	if st.Blocks*512 < st.Size {
+		return true
+	}
+	hole, err := unix.Seek(fd, 0, unix.SEEK_HOLE)
+	return err == nil && hole < st.Size
+}
 
 // layout tells where an open file has data.
 type layout struct {

@@ -333,7 +333,13 @@ func TestFullData(t *testing.T) {
 		applytest.Truncate("longer", 2*size), applytest.Truncate("shorter", 5000))
 	applytest.Apply(t, mirror, applytest.Punch("mirror-hole", 0, 8192))
 	for _, side := range []string{mirror, next} {
-		for _, e := range []string{"same", "byte", "hole", "longer", "shorter", "time-back", "mirror-hole", ""} {
+		applytest.Apply(t, side, applytest.Create("unwritten", 4096, 1), applytest.Prealloc("unwritten", 4096, size-4096))
+	}
+	for f, off := range map[string]int64{mirror + "/unwritten": 4096, next + "/unwritten": 65536} {
+		writeZeros(t, f, off)
+	}
+	for _, side := range []string{mirror, next} {
+		for _, e := range []string{"same", "byte", "hole", "longer", "shorter", "time-back", "mirror-hole", "unwritten", ""} {
 			check(t, applytest.Utimes(e, 1_000_000_000, 123).Apply(side))
 		}
 	}
@@ -341,7 +347,7 @@ func TestFullData(t *testing.T) {
 	check(t, err)
 	want := map[string][]diff.Range{
 		"byte": {{Off: 299008, Len: 4096}}, "hole": {{Off: 131072, Len: 65536}}, "longer": {{Off: size, Len: size}},
-		"shorter": {}, "mirror-hole": {{Off: 0, Len: 8192}},
+		"shorter": {}, "mirror-hole": {{Off: 0, Len: 8192}}, "unwritten": {{Off: 4096, Len: 4096}, {Off: 65536, Len: 4096}},
 	}
 	c.Inodes.Ascend(func(in diff.Inode) bool {
 		ranges, ok := want[in.Paths[0]]
@@ -354,6 +360,15 @@ func TestFullData(t *testing.T) {
 	for name := range want {
 		t.Errorf("%q was found equal", name)
 	}
+}
+
+// writeZeros writes a block of them.
+func writeZeros(t *testing.T, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	check(t, err)
+	_, err = f.WriteAt(make([]byte, 4096), off)
+	check(t, errors.Join(err, f.Sync(), f.Close()))
 }
 
 // Our snapshots stay out; the placeholder of a nested subvolume is an empty directory whatever lies in it.
