@@ -46,6 +46,10 @@ func (s *Store) Abandon(ctx context.Context, run RunInfo, opts Options) error {
 	if err != nil {
 		return err
 	}
+	x.resumed = true
+	if err := errors.Join(x.unfinished(), x.sync()); err != nil {
+		return fmt.Errorf("giving up r%d: %w", run.ID, err)
+	}
 	if run.State == Detached || run.State == Attached || x.apart {
 		if err := x.takeBack(); err != nil {
 			return fmt.Errorf("giving up r%d, taking back: %w", run.ID, err)

@@ -33,6 +33,28 @@ func (x *execution) begin(state string) error {
 	return unix.Close(fd)
 }
 
+// noteDetached leaves the file detachedMark.
+func (x *execution) noteDetached() error {
+	fd, err := x.s.history_.Open(x.history()+"/"+detachedMark, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("noting what is done: %w", err)
+	}
+	return unix.Close(fd)
+}
+
+// unfinished has the manifest say that the run is not done. After a cut it may say that it is, when only the commit was missing: then what is
+// done or undone from now on must not be taken for a run that is done, should the catalog be lost.
+func (x *execution) unfinished() error {
+	if x.resumed {
+		if head, err := readHead(x.s.path, x.run); err == nil && head.State == Done {
+			if err := x.noteDetached(); err != nil { // which went when the manifest was written
+				return err
+			}
+		}
+	}
+	return x.s.writeManifest(x.run, nil)
+}
+
 // forgetBegun removes the files of a run.
 func (s *Store) forgetBegun(run int64) (err error) {
 	for _, state := range begunStates {
@@ -59,14 +81,19 @@ func seeStore(store string) storeSeen {
 			seen.begun = append(seen.begun, state)
 		}
 	}
-	file, err := os.OpenFile(filepath.Join(dir, manifestName), os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return seen
-	}
-	defer file.Close()
-	head, err := (&manifestReader{r: bufio.NewReader(file)}).title()
+	head, err := readHead(store, seen.run)
 	seen.done = err == nil && head.State == Done && head.Detached
 	return seen
+}
+
+// readHead reads what the head of a run's manifest says. The rest is not proved.
+func readHead(store string, run int64) (*manifestHead, error) {
+	file, err := os.OpenFile(filepath.Join(store, "history", fmt.Sprintf("r%d", run), manifestName), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return (&manifestReader{r: bufio.NewReader(file)}).title()
 }
 
 // beyond tells that the store has more of the run than may be while the catalog has this state of it.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 
 	"snapdiff/diff"
@@ -177,8 +176,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAh
 		x.buildAhead = ahead
 	}
 	x.sayFailed()
-	// After a cut, too: it may say already that the run is done, when only its commit is missing.
-	if err := s.writeManifest(id, nil); err != nil {
+	if err := x.unfinished(); err != nil {
 		return nil, err
 	}
 	if err := x.phases(state); err != nil {
@@ -259,11 +257,9 @@ func (x *execution) phases(state string) error {
 // markDetached ends Detach, also for whoever has no catalog any more. In a small run it has no mark where Detach and Attach can be done again in
 // any order: the state stays the one before until Attach or the commit has its mark.
 func (x *execution) markDetached() error {
-	fd, err := x.s.history_.Open(x.history()+"/"+detachedMark, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("noting what is done: %w", err)
+	if err := x.noteDetached(); err != nil {
+		return err
 	}
-	unix.Close(fd)
 	if x.apart && len(x.plan.Inodes) <= smallPlan {
 		x.beginSync() // of what was built ahead, beside Attach
 		return nil
