@@ -3,15 +3,20 @@ package apply_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
 )
 
-// TestAbandonAfterTheManifest cuts a run off when its manifest says already that it is done, and gives it up, which is cut off before each step in turn: the
+// TestAbandonAfterTheManifest cuts a run off when its manifest says already that it is done, and gives it up, which is cut off before its steps in turn: the
 // catalog is not taken for an old copy then, and when it is lost nobody takes the run for done.
 func TestAbandonAfterTheManifest(t *testing.T) {
+	r, every := rand.New(rand.NewPCG(Seed(t), 15)), 9
+	if Soak() {
+		every = 1
+	}
 	p := newPruneRig(t, Ext4)
 	p.interrupted = true
 	p.day(`mkdir d; echo 1 > d/one; echo 2 > two; echo 3 > three`)
@@ -19,7 +24,7 @@ func TestAbandonAfterTheManifest(t *testing.T) {
 		`mkdir dd; mv d dd/e%[1]d; mv two dd/t; mkdir d; mv dd/t two; mv dd/e%[1]d/one d; echo more >> d/one; mv dd/e%[1]d .; rmdir dd`,
 		`mv three new%d; echo more >> two; ln two three`, // apart
 	} {
-		for after := 0; ; after++ {
+		for after := r.IntN(every); ; after += every {
 			p.day(`rm -f new* three; echo 3 > three`)
 			sh(t, p.source, fmt.Sprintf(change, after))
 			wrote, steps := false, 0
