@@ -74,7 +74,17 @@ func makeImage(t testing.TB, kind Kind, image string, size int64, options []stri
 		t.Fatal(err)
 	}
 	argv := append(append(mkfs[kind][:len(mkfs[kind]):len(mkfs[kind])], options...), image)
-	command(t, argv[0], argv[1:]...)
+	for tries := 0; ; tries++ {
+		_, err := run(argv[0], argv[1:]...)
+		if err == nil {
+			return
+		}
+		// mkfs.btrfs looks at all loop devices that are mounted, and another test may just be giving back one of them.
+		if tries == 100 || !strings.Contains(err.Error(), "cannot check mount status") {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // mount mounts and unmounts at the end of the test.
