@@ -36,7 +36,7 @@ type manifestHead struct {
 }
 
 // notKept are the settings that a rebuilt catalog finds out or must not have.
-var notKept = map[string]bool{metaFiles: true, metaLinks: true, metaAltered: true, metaMendable: true, metaManifests: true, metaStale: true, metaSumsOf: true, metaRewritten: true, "held": true}
+var notKept = map[string]bool{metaFiles: true, metaLinks: true, metaAltered: true, metaMendable: true, metaManifests: true, metaStale: true, metaSumsOf: true, metaRewritten: true, metaUntold: true, "held": true}
 
 // manifestHead says of a run what stands in the head of its manifest.
 func (s *Store) manifestHead(run int64) (*manifestHead, error) {

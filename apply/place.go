@@ -69,6 +69,8 @@ func findCatalog(store, catalog string) (catalogPlace, error) {
 			where = " (is the disk that it lies on mounted?)"
 		}
 		err = &DamagedCatalog{fmt.Errorf("it is lost%s: %w", where, err)}
+	case place.id == "" && hasCopy(store):
+		return place, fmt.Errorf("%s %w (no catalog.db and no history, but a tree): snapdiff init --adopt makes a store around that", store, ErrNotStore)
 	case place.id == "":
 		return place, fmt.Errorf("%s %w (no catalog.db): is the backup disk mounted? A new store is made by snapdiff init", store, ErrNotStore)
 	}
@@ -114,6 +116,12 @@ func lostCatalog(store string) bool {
 	return newestHistory(store) > 0
 }
 
+// hasCopy tells whether there is anything in the mirror.
+func hasCopy(store string) bool {
+	names, _ := os.ReadDir(filepath.Join(store, mirrorDir))
+	return len(names) > 0
+}
+
 // newestHistory is the highest number of a run that has something in the store's history; 0: none.
 func newestHistory(store string) int64 { return highestIn(store, "r") }
 
@@ -156,15 +164,18 @@ func (p catalogPlace) check(conn *sqlite.Conn, seen storeSeen) error {
 		last, state = row.ColumnInt64(0), row.ColumnText(1)
 		return nil
 	}})
-	rewritten := int64(0)
+	rewritten, untold := int64(0), int64(0)
 	if err == nil {
-		rewritten, err = rewrittenOf(conn)
+		rewritten, err = numberOf(conn, metaRewritten)
+	}
+	if err == nil {
+		untold, err = numberOf(conn, metaUntold)
 	}
 	switch {
 	case err != nil:
 	case seen.rewritten > rewritten:
 		err = &DamagedCatalog{errors.New("restore points were dropped, or something was erased or undone, after it was written: it is an old copy")}
-	case seen.run > last:
+	case seen.run > max(last, untold):
 		err = &DamagedCatalog{fmt.Errorf("it knows of no run after r%d, but the store has the history of r%d: it is an old copy, or its WAL was removed", last, seen.run)}
 	case seen.run == last && seen.beyond(state):
 		err = &DamagedCatalog{fmt.Errorf("it says that r%d is %s, but the store has what comes after that: it is a copy from the middle of that run", last, state)}

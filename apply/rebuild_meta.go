@@ -39,6 +39,11 @@ func (r *rebuilder) settings(heads []*manifestHead) error {
 			return err
 		}
 	}
+	if newest := newestHistory(r.s.path); newest > 0 {
+		if err := r.s.SetMeta(metaUntold, strconv.FormatInt(newest, 10)); err != nil {
+			return err
+		}
+	}
 	return r.s.setNeedsFull("the catalog was rebuilt from the manifests")
 }
 

@@ -31,7 +31,7 @@ func (s *Store) raiseRewritten() error {
 // noteRewritten raises the number in history to that in the catalog.
 func (s *Store) noteRewritten() error {
 	var n int64
-	err := s.guard.do(func() (err error) { n, err = rewrittenOf(s.conn); return err })
+	err := s.guard.do(func() (err error) { n, err = numberOf(s.conn, metaRewritten); return err })
 	if err != nil {
 		return err
 	}
@@ -58,10 +58,13 @@ func (s *Store) raiseInHistory(n int64) (err error) {
 	return err
 }
 
-// rewrittenOf reads the number in a catalog.
-func rewrittenOf(conn *sqlite.Conn) (n int64, err error) {
+// metaUntold is up to which run there was history of which no manifest had told when the catalog was rebuilt: it is not behind that.
+const metaUntold = "untold"
+
+// numberOf reads a setting of a catalog that is a number; none is 0.
+func numberOf(conn *sqlite.Conn, key string) (n int64, err error) {
 	err = sqlitex.Execute(conn, `SELECT value FROM meta WHERE key = ?`, &sqlitex.ExecOptions{
-		Args: []any{metaRewritten}, ResultFunc: func(row *sqlite.Stmt) error { n = row.ColumnInt64(0); return nil },
+		Args: []any{key}, ResultFunc: func(row *sqlite.Stmt) error { n = row.ColumnInt64(0); return nil },
 	})
 	return n, catalogError("read whether it is an old copy", err)
 }

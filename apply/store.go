@@ -80,6 +80,9 @@ func Init(path string, opts ...Option) error {
 	return createCatalog(filepath.Join(path, catalogFile))
 }
 
+// leftOfStore are things in a store that has lost its catalog and its history, and that are none of the copy to be adopted.
+var leftOfStore = map[string]bool{spareFile: true, spareInodesDir: true, leaseDir: true}
+
 // checkEmpty refuses a directory that holds anything but pieces of a store, and directories among these that are not empty;
 // tree may hold the copy that is to be adopted.
 func checkEmpty(path string, adopt bool) error {
@@ -91,7 +94,7 @@ func checkEmpty(path string, adopt bool) error {
 		name := e.Name()
 		isDir, ours := pieces[name]
 		switch {
-		case name == "lost+found" || name == catalogFile+".new" || adopt && name == "tree" && e.IsDir():
+		case name == "lost+found" || name == catalogFile+".new" || adopt && (name == "tree" && e.IsDir() || leftOfStore[name]):
 			continue
 		case !ours || isDir != e.IsDir():
 			return fmt.Errorf("making a store in %s: %w (it holds %q): choose another place, or remove what is there", path, ErrNotEmpty, name)

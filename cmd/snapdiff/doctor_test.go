@@ -111,6 +111,51 @@ func TestDoctorRebuildsACatalog(t *testing.T) {
 	}
 }
 
+// TestNothingTellsOfThePast: where the catalog is lost and so is the newest manifest, or all, or history, no restore point can be shown any more. What is
+// in the mirror stays, and history begins anew.
+func TestNothingTellsOfThePast(t *testing.T) {
+	for name, lost := range map[string]string{
+		"the newest manifest is damaged": "echo >> $STORE/history/r3/manifest",
+		"all manifests are lost":         "rm $STORE/history/*/manifest",
+		"history is lost":                "rm -r $STORE/history",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := sickBench(t)
+			before := b.identities()
+			b.sh("rm $STORE/catalog.db*; " + lost)
+			if name == "history is lost" {
+				b.refused(1, "snapdiff init --adopt", "run")
+				b.snapdiff(0, "init", "--adopt")
+			} else {
+				b.refused(9, "snapdiff doctor", "run")
+				if out := b.snapdiff(0, "doctor", "--repair"); !strings.Contains(out, "rebuilt with no restore points") {
+					t.Errorf("doctor --repair says:\n%s", out)
+				}
+				b.snapdiff(0, "doctor")
+			}
+			b.write("a/five")
+			b.snapdiff(0, "run")
+			b.equal()
+			after := b.identities()
+			for path, was := range before {
+				if is, ok := after[path]; path != "a" && (!ok || is.Ino != was.Ino || is.Ctim != was.Ctim) {
+					t.Errorf("%s was made again", path)
+				}
+			}
+			newest := b.lastRun().Run
+			want := b.restored(newest)
+			b.write("a/six")
+			b.silent("run")
+			if got := b.restored(newest); got != want {
+				t.Errorf("%s was\n%s\nis\n%s", newest, want, got)
+			}
+			b.snapdiff(0, "doctor")
+			b.silent("verify")
+			b.checkCatalog()
+		})
+	}
+}
+
 // Bits that flip anywhere in the catalog never lead to a panic; what doctor says is wrong it mends, and then all restore points are
 // what they were.
 func TestDoctorAfterBitFlips(t *testing.T) {

@@ -57,6 +57,28 @@ func TestVerifyFindsAndRepairs(t *testing.T) {
 	b.equal()
 }
 
+// TestVerifyWithoutTheBase: when somebody has destroyed the snapshot that the mirror equals there is nothing to compare with until the next run. That is
+// said, nothing counts as verified, and the checksums still find a rotten byte.
+func TestVerifyWithoutTheBase(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/one", "a/two")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.sh("btrfs -q subvolume delete $S/.snapdiff/*")
+	for _, args := range [][]string{{"verify"}, {"verify", "--share", "1/2"}, {"verify", "--newest"}, {"verify", "--repair"}} {
+		b.refused(1, "there is nothing to compare the mirror with", args...)
+		b.refused(1, "snapdiff verify mail --checksums needs none", args...)
+	}
+	if out := b.snapdiff(0, "status", "--json"); strings.Contains(out, `"verified"`) {
+		t.Errorf("what was compared with nothing is verified:\n%s", out)
+	}
+	b.silent("verify", "--checksums")
+	b.rot("tree/a/one")
+	b.refused(6, "M a/one (rotten)", "verify", "--checksums")
+	b.wantFull("is gone")
+	b.silent("verify")
+}
+
 // Each share finds what is wrong with its own files, and together they find everything.
 func TestVerifyByShares(t *testing.T) {
 	b := newJobBench(t, "")

@@ -33,7 +33,7 @@ func (b *bench) manyChanges(round int) {
 }
 
 // TestFullDisk lets the mirror's filesystem fill up in different places of a run: the run says so and stops, earlier restore
-// points can still be had, with not a byte left, and with room again the next run is right.
+// points can still be had, with not a byte left, and with room again the next run is right. So it is when the disk fills up in a repair.
 func TestFullDisk(t *testing.T) {
 	for _, kind := range sampleOf(t, MirrorKinds) {
 		t.Run(string(kind), func(t *testing.T) {
@@ -58,6 +58,18 @@ func TestFullDisk(t *testing.T) {
 				free()
 				b.runAll()
 			}
+			for i := range 40 {
+				b.must(os.WriteFile(filepath.Join(b.job.Store, "tree/round4", fmt.Sprint(i)), []byte("altered"), 0o644))
+			}
+			free := Fill(t, dir, 2<<20)
+			var full *job.NoSpace
+			if _, err := job.Verify(t.Context(), b.job, job.VerifyOptions{Repair: true}, t.Logf); !errors.As(err, &full) {
+				t.Errorf("the repair says %v", err)
+			}
+			free()
+			_, err := job.Verify(t.Context(), b.job, job.VerifyOptions{Repair: true}, t.Logf)
+			b.must(err)
+			b.runAll()
 			b.judgePast()
 		})
 	}

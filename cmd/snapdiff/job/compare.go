@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,10 @@ import (
 func (r *runner) compare(ctx context.Context, last *apply.RunInfo, next *source.Snapshot) (run *apply.Run, base *source.Snapshot, err error) {
 	switch {
 	case last == nil:
-		run, err = r.full(ctx, fmt.Sprintf("the copy in %s was adopted", r.store.Mirror().Path()), next)
+		reason, err := r.store.NeedsFull()
+		if err == nil {
+			run, err = r.full(ctx, cmp.Or(reason, fmt.Sprintf("the copy in %s was adopted", r.store.Mirror().Path())), next)
+		}
 		return run, nil, err
 	case r.why != "":
 		run, err = r.full(ctx, r.why, next)

@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
@@ -67,6 +68,15 @@ func explain(err error, j config.Job) error {
 		}
 	}
 	return err
+}
+
+// explainFailure is explain for what also fails for reasons that a full disk has nothing to do with.
+func explainFailure(err error, j config.Job) error {
+	var errno syscall.Errno
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultError && !errors.As(err, &errno) {
+		return err
+	}
+	return explain(err, j)
 }
 
 func errorIs[E error](err error) bool {

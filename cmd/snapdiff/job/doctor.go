@@ -67,7 +67,7 @@ func Doctor(ctx context.Context, j config.Job, repair bool, say func(format stri
 	}
 	troubles, err := apply.Examine(ctx, j.Store, apply.DoctorOptions{Catalog: j.Catalog, Repair: repair, Say: say, Progress: news})
 	if repair {
-		err = explain(err, j)
+		err = explainFailure(err, j)
 	}
 	left := &Unsound{}
 	var catalog error

@@ -128,9 +128,9 @@ func noteVerified(store *apply.Store, part, of int, at time.Time) error {
 func Verify(ctx context.Context, j config.Job, opts VerifyOptions, say func(format string, args ...any)) (_ *Verification, err error) {
 	r, err := newRunner(ctx, j, Options{Say: say, Progress: opts.Progress})
 	if err != nil {
-		return nil, err
+		return nil, explainFailure(err, j)
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer func() { err = errors.Join(explainFailure(err, j), r.close()) }()
 	last, snap, err := r.newest(ctx)
 	if err != nil {
 		return nil, err

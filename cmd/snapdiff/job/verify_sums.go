@@ -58,9 +58,9 @@ func VerifySums(ctx context.Context, j config.Job, point int64, opts VerifyOptio
 	}
 	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
-		return nil, err
+		return nil, explainFailure(err, j)
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(explainFailure(err, j), store.Close()) }()
 	if _, cut, err := store.Last(); err != nil || cut != nil {
 		if err == nil {
 			err = hint.With(fmt.Errorf("r%d was cut off: the store is between two restore points", cut.ID), "snapdiff run %s finishes it", j.Name)
