@@ -21,7 +21,7 @@ func (s *btrfsSource) ours(yield func(path string, info btrfs.SubvolInfo)) error
 	if err != nil {
 		return err
 	}
-	seen := map[btrfs.UUID]bool{}
+	seen := map[uint64]bool{} // by the numbers of their trees
 	var errs []error
 	for _, place := range places {
 		entries, err := os.ReadDir(place)
@@ -39,7 +39,7 @@ func (s *btrfsSource) ours(yield func(path string, info btrfs.SubvolInfo)) error
 			case err != nil:
 				errs = append(errs, err)
 			default:
-				seen[info.UUID] = true
+				seen[info.ID] = true
 				yield(path, info)
 			}
 		}
@@ -49,7 +49,7 @@ func (s *btrfsSource) ours(yield func(path string, info btrfs.SubvolInfo)) error
 
 // strays gives snapshots of this job that are not in its place for them, because that was another one before. An administrator's copy of one may have its name
 // too: ours are snapshots of the source itself or, where they are of what is nested in it, in a directory that is ours.
-func (s *btrfsSource) strays(seen map[btrfs.UUID]bool, yield func(path string, info btrfs.SubvolInfo)) error {
+func (s *btrfsSource) strays(seen map[uint64]bool, yield func(path string, info btrfs.SubvolInfo)) error {
 	forest, err := btrfs.ReadForest(s.job.Source)
 	if err != nil {
 		return err
@@ -57,8 +57,11 @@ func (s *btrfsSource) strays(seen map[btrfs.UUID]bool, yield func(path string, i
 	defer forest.Close()
 	var errs []error
 	for _, n := range forest.Named(s.prefix()) {
+		if seen[n.ID] {
+			continue
+		}
 		info, err := forest.Info(n)
-		if err != nil || seen[info.UUID] || !info.ReadOnly || info.ReceivedUUID != (btrfs.UUID{}) {
+		if err != nil || !info.ReadOnly || info.ReceivedUUID != (btrfs.UUID{}) {
 			errs = append(errs, unlessGone(err))
 			continue
 		}
