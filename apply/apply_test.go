@@ -274,11 +274,16 @@ func TestRunsOnEveryMirror(t *testing.T) {
 
 var errCut = errors.New("cut off")
 
-// TestCutAtEveryStep stops a run before each of its steps in turn, once more while it is being finished, and finishes it.
+// TestCutAtEveryStep stops a run before each third of its steps in turn (the seed says which; in a soak before each), once more while it is
+// being finished, and finishes it.
 func TestCutAtEveryStep(t *testing.T) {
 	applytest.NeedRoot(t)
 	volume := applytest.Mount(t, applytest.Btrfs)
-	for i := 0; ; i += 3 {
+	every := 3
+	if applytest.Soak() {
+		every = 1
+	}
+	for i := int(applytest.Seed(t) % uint64(every)); ; i += every {
 		apply.SetSmallPlan(t, i%2*1000) // with every mark, and with as few as can be
 		r := newRig(t, applytest.Subvolume(t, filepath.Join(volume, fmt.Sprintf("src%d", i))), applytest.Ext4)
 		sh(t, r.source, strings.Replace(beginning, "seq 300", "seq 8", 1))

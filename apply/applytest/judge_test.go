@@ -80,4 +80,12 @@ func TestJudgeKnowsPlaceholders(t *testing.T) {
 	if lines, err := Differences(snap, tree); err != nil || len(lines) != 1 {
 		t.Errorf("something in a placeholder gives %q, %v", lines, err)
 	}
+	Apply(t, tree, RemoveAll("nested"), Create("nested", 1, 1), Utimes("", 5, 5))
+	if lines, err := Differences(snap, tree); err != nil || len(lines) != 1 || !strings.Contains(lines[0], "type of a placeholder") {
+		t.Errorf("a file for a placeholder gives %q, %v", lines, err)
+	}
+	Apply(t, tree, Remove("nested"), Utimes("", 5, 5))
+	if lines, err := Differences(snap, tree); err != nil || len(lines) != 1 || !strings.Contains(lines[0], "missing") {
+		t.Errorf("no placeholder gives %q, %v", lines, err)
+	}
 }

@@ -45,6 +45,12 @@ func TestDiffCommand(t *testing.T) {
 	if out := b.snapdiff(0, "diff", "r1"); !strings.Contains(out, "from r1 of ") {
 		t.Errorf("it does not say what is compared:\n%s", out)
 	}
+	if err := os.Rename(b.source, b.source+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.stdout(0, "diff"); got != want {
+		t.Errorf("without the source:\n%s", got)
+	}
 	b.refused(2, "the other way round", "diff", "r2", "r1")
 	b.refused(2, "human, json", "diff", "--format=xml")
 	b.refused(2, "exclude each other", "diff", "--json", "--format=tar")

@@ -143,6 +143,12 @@ func TestRunKeepsTheMirror(t *testing.T) {
 	}
 	if out := b.snapdiff(0, "list", "--json"); strings.Count(out, "\n") != 3 || !strings.Contains(out, `"how":"native"`) {
 		t.Errorf("list --json:\n%s", out)
+	} else {
+		for _, key := range []string{"job", "run", "state", "time", "how", "added", "removed", "modified", "meta", "files", "dirs", "bytes", "seconds", "history_bytes", "incomplete"} {
+			if strings.Count(out, `"`+key+`":`) != 3 {
+				t.Errorf("list --json has not each time the key %s:\n%s", key, out)
+			}
+		}
 	}
 }
 

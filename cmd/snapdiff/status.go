@@ -22,7 +22,7 @@ func newStatusCommand(a *app) *cobra.Command {
 		Short: "Show how the jobs are doing",
 		Long: `Shows for each job the newest restore point, its age, how the changes were found, what changed, and what is wrong. It
 reads the stores and works while a run is on. BASE is the age of the oldest of our snapshots on the source and, where that can be
-told, the space that they pin there; a source that cannot be asked is passed over.
+told, the space that they pin there; a source that cannot be asked is passed over. Where the base has a hold (ZFS), it says how to give that up.
 
 --nagios prints one line and exits with 0 (ok), 1 (warning) or 2 (critical), as monitoring plugins do. --metrics writes
 a file for the textfile collector of Prometheus's node_exporter.`,
@@ -79,6 +79,11 @@ func (a *app) printStatus(w io.Writer, all []*status.Job) error {
 	for _, j := range all {
 		for _, p := range j.Problems {
 			if _, err := fmt.Fprintf(w, "%s: %s\n", j.Name, color(levelColor[j.State], p)); err != nil {
+				return err
+			}
+		}
+		if j.Hold != "" {
+			if _, err := fmt.Fprintf(w, "%s: %s; %s\n", j.Name, j.Hold, j.GiveUp); err != nil {
 				return err
 			}
 		}

@@ -21,7 +21,7 @@ func TestRelease(t *testing.T) {
 		if d.name == "zfs" {
 			b.command("zpool", "sync") // the size is that of the last transaction group
 		}
-		p, err := job.PinnedBy(t.Context(), b.job)
+		p, err := job.PinnedBy(t.Context(), b.job, nil)
 		b.must(err)
 		knows, hasRoom := d.name == "zfs" || strings.HasPrefix(d.name, "lvm-classic"), strings.HasPrefix(d.name, "lvm")
 		if p.Since.IsZero() || knows != (p.Bytes >= size && p.Bytes < 3*size) || !knows && p.Bytes != -1 || hasRoom != (p.Full > 0 && p.Full < 100) {
@@ -32,7 +32,7 @@ func TestRelease(t *testing.T) {
 		if len(released) != 1 {
 			t.Errorf("released: %+v", released)
 		}
-		if p, err = job.PinnedBy(t.Context(), b.job); err != nil || !p.Since.IsZero() {
+		if p, err = job.PinnedBy(t.Context(), b.job, nil); err != nil || !p.Since.IsZero() {
 			t.Errorf("after the release: %+v, %v", p, err)
 		}
 		if r := b.run(); r.How != "full" || !strings.Contains(r.Reason, "gone") {

@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	. "snapdiff/apply/applytest"
 	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/cmd/snapdiff/status"
 )
 
 // zfsLacks is what ZFS on Linux cannot do.
@@ -225,6 +227,13 @@ func TestZFSRefusals(t *testing.T) {
 	b.run()
 	source := b.job.Source
 	b.checks(job.Note, "is held", "snapdiff release -j test")
+	s := status.Of(b.job, time.Now(), status.Limits{})
+	for try := 0; s.Base == nil && try < 20; try++ { // it does not wait long for the source
+		s = status.Of(b.job, time.Now(), status.Limits{})
+	}
+	if s.State != "ok" || !strings.Contains(s.Hold, "is held") || !strings.Contains(s.GiveUp, "snapdiff release -j test") {
+		t.Errorf("status says %q and %q", s.Hold, s.GiveUp)
+	}
 	b.zfs("set", "snapshot_limit=1", "SOURCE")
 	b.checks(job.Warning, "its limit is 1", "snapshot_limit=none "+source)
 	b.zfs("set", "snapshot_limit=none", "SOURCE")

@@ -11,6 +11,7 @@ import (
 	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/output"
 	"snapdiff/cmd/snapdiff/source"
+	"snapdiff/snapshot"
 )
 
 // Pinned describes our snapshots on the source together: the age of the oldest and, where the filesystem tells, how much would be free
@@ -19,6 +20,8 @@ type Pinned struct {
 	Since time.Time // the oldest; zero when there is none
 	Bytes int64     // -1 when not known
 	Full  float64   // see source.Kept; -1 for none
+	// Hold and GiveUp are what source.Holder says of the base.
+	Hold, GiveUp string
 }
 
 func pinned(all []source.Kept) Pinned {
@@ -49,15 +52,22 @@ func (p Pinned) Exceeded(limit config.Pinned, now time.Time) string {
 	return ""
 }
 
-// PinnedBy looks at our snapshots on the source. The store need not be there.
-func PinnedBy(ctx context.Context, j config.Job) (Pinned, error) {
+// PinnedBy looks at our snapshots on the source and, unless base is nil, at the hold on that. The store need not be there.
+func PinnedBy(ctx context.Context, j config.Job, base *snapshot.Mark) (Pinned, error) {
 	src, err := source.Open(ctx, j)
 	if err != nil {
 		return Pinned{}, err
 	}
 	defer src.Close()
 	all, err := src.Kept(ctx)
-	return pinned(all), err
+	if err != nil {
+		return Pinned{}, err
+	}
+	p := pinned(all)
+	if h, ok := src.(source.Holder); ok && base != nil {
+		p.Hold, p.GiveUp, err = h.Held(ctx, *base)
+	}
+	return p, err
 }
 
 // ReleaseOptions say what Release gives up.
@@ -125,7 +135,7 @@ func letGo(ctx context.Context, j config.Job, failed error) error {
 	if j.MaxPinned == (config.Pinned{}) || errors.Is(failed, apply.ErrLocked) || ctx.Err() != nil {
 		return nil
 	}
-	p, err := PinnedBy(ctx, j)
+	p, err := PinnedBy(ctx, j, nil)
 	if err != nil {
 		return nil // the run has said what is wrong with the source
 	}

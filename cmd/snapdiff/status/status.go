@@ -11,6 +11,7 @@ import (
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/snapshot"
 )
 
 // Level is how urgent something is, in the numbers that monitoring plugins exit with.
@@ -67,6 +68,9 @@ type Job struct {
 	Base      *time.Time `json:"base,omitempty"`
 	BaseBytes *int64     `json:"base_bytes,omitempty"`
 	BaseFull  *float64   `json:"base_full,omitempty"`
+	// Hold says how others meet our hold on the base, GiveUp how to give it up; "" where there is none.
+	Hold   string `json:"hold,omitempty"`
+	GiveUp string `json:"hold_next,omitempty"`
 
 	level Level
 }
@@ -77,10 +81,11 @@ func (j *Job) Level() Level { return j.level }
 // Of looks at one job. Whatever is wrong with its store is a problem in the result.
 func Of(j config.Job, now time.Time, limits Limits) *Job {
 	s := &Job{Name: j.Name}
-	if err := s.look(j, now, limits); err != nil {
+	base, err := s.look(j, now, limits)
+	if err != nil {
 		s.problem(Critical, "%v", err)
 	}
-	s.pinned(j, now)
+	s.pinned(j, base, now)
 	s.State = s.level.String()
 	return s
 }
@@ -95,15 +100,16 @@ func (s *Job) problem(l Level, format string, args ...any) {
 	s.Problems = append(s.Problems, text)
 }
 
-func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
+// look looks at the store and gives the base of the next run.
+func (s *Job) look(j config.Job, now time.Time, limits Limits) (base *snapshot.Mark, err error) {
 	store, err := apply.OpenReadOnly(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
-		return err
+		return base, err
 	}
 	defer store.Close()
 	runs, err := store.Runs()
 	if err != nil {
-		return err
+		return base, err
 	}
 	var last, cut *apply.RunInfo
 	for i := range runs {
@@ -123,6 +129,7 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 	if last == nil {
 		s.problem(Critical, "no run has ever been finished")
 	} else {
+		base = &last.Mark
 		s.newest(last, now, limits)
 	}
 	if cut != nil {
@@ -131,19 +138,19 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) error {
 	s.nextExpiry(j.Keep, runs)
 	held, err := job.HeldRun(store)
 	if err != nil {
-		return err
+		return base, err
 	}
 	if held != nil {
 		s.problem(Critical, "r%d is held: %s", held.ID, strings.Join(append([]string{held.Reason()}, held.Places()...), ", "))
 	}
 	verified, err := job.LastVerified(store)
 	if err != nil {
-		return err
+		return base, err
 	}
 	if !verified.IsZero() {
 		s.Verified = &verified
 	}
-	return s.room(j.Store)
+	return base, s.room(j.Store)
 }
 
 // newest describes the newest restore point.
