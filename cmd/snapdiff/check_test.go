@@ -269,3 +269,23 @@ func TestWithoutRoot(t *testing.T) {
 		}
 	}
 }
+
+// TestKernelWithoutBtrfs shows commands another /proc/filesystems, as that of a kernel without btrfs is. (There no subvolume can be mounted.)
+func TestKernelWithoutBtrfs(t *testing.T) {
+	applytest.NeedRoot(t)
+	b := &jobBench{t: t, source: t.TempDir(), config: filepath.Join(t.TempDir(), "snapdiff.toml"), store: filepath.Join(t.TempDir(), "store")}
+	b.configure("")
+	other := filepath.Join(t.TempDir(), "filesystems")
+	b.allRight(os.WriteFile(other, []byte("nodev\tproc\n\text4\n\txfs\n"), 0o600))
+	for command, words := range map[string]string{"init": "it is no mount point", "run": "it is no mount point", "check": "the kernel knows no btrfs at this moment\n  next: modprobe btrfs"} {
+		cmd := exec.Command("unshare", "-m", "sh", "-ec", `mount --bind "$1" /proc/filesystems; exec "$0" --config "$2" "$3"`, os.Args[0], other, b.config, command)
+		cmd.Env = append(os.Environ(), asProgram+"=1")
+		out, _ := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(string(out), words) {
+			t.Errorf("%s: status %d, does not say %q:\n%s", command, code, words, out)
+		}
+	}
+	if _, err := os.Lstat(b.store); !os.IsNotExist(err) {
+		t.Errorf("something was written: %v", err)
+	}
+}
