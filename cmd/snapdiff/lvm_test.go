@@ -237,6 +237,25 @@ func TestLVMCheck(t *testing.T) {
 	b.checks("snapdiff-test/filled", 1, "the data of the thin pool snapdiff-test/small is full to 9", "next: lvextend -L +SIZE snapdiff-test/small")
 }
 
+// TestLVMBtrfs: btrfs on a logical volume is a btrfs source: it makes its snapshots itself, and LVM none.
+func TestLVMBtrfs(t *testing.T) {
+	v, dir := NewVolume(t, Thin, 256<<20), t.TempDir()
+	b := &volumeBench{&jobBench{t: t, fs: dir, source: dir, store: filepath.Join(t.TempDir(), "store"), config: filepath.Join(t.TempDir(), "snapdiff.toml")}, v}
+	b.configure("")
+	b.sh("modprobe -q btrfs || true; mkfs.btrfs -q -f " + v.Dev + "; mount " + v.Dev + " " + dir)
+	t.Cleanup(func() { b.sh("umount " + dir) })
+	b.jobBench.begin("a", "d/b")
+	b.write("c")
+	b.silent("run")
+	b.equal()
+	b.native()
+	b.wantSnapshots(1, "the base")
+	if ours := b.lvs("-o", "lv_name", "-S", "lv_name=~^snapdiff_", "snapdiff-test"); len(ours) > 0 {
+		t.Errorf("LVM has snapshots of ours: %q", ours)
+	}
+	b.checks(dir, 0, "mail: can run")
+}
+
 // TestLVMSegments: a volume that is RAID is a source like others; one below a cache is refused with what to do, and goes on without it.
 func TestLVMSegments(t *testing.T) {
 	b := newVolumeBench(t, MountVolume(t, Classic, XFS), "")

@@ -33,6 +33,6 @@ var drivers = []driver{
 		dir := Subvolume(t, filepath.Join(Mount(t, Btrfs), "source"))
 		return origin{source: dir, dir: dir}
 	}},
-	{"zfs", zfsLacks, []Kind{XFS, Ext4}, func(t testing.TB) origin { return zfsOrigin(t, "-o", "xattr=sa", "-o", "dnodesize=auto") }},
+	{"zfs", zfsLacks, MirrorKinds, func(t testing.TB) origin { return zfsOrigin(t, "-o", "xattr=sa", "-o", "dnodesize=auto") }},
 	lvmDriver(Thin, Ext4), lvmDriver(Thin, XFS), lvmDriver(Classic, Ext4), lvmDriver(Classic, XFS),
 }
