@@ -277,7 +277,11 @@ func (x *execution) keep(in *diff.Inode, old *place) error {
 	if old.root == x.s.stage {
 		return beneath.Rename(x.s.stage, old.path, x.s.history_, x.grave(in.Key), 0)
 	}
-	return beneath.Link(old.root, old.path, x.s.history_, x.grave(in.Key))
+	err := beneath.Link(old.root, old.path, x.s.history_, x.grave(in.Key))
+	if errors.Is(err, syscall.EMLINK) { // it has as many names as can be: it gives one up, which the new content gets
+		err = beneath.Rename(old.root, old.path, x.s.history_, x.grave(in.Key), 0)
+	}
+	return err
 }
 
 // relink puts an inode that stays as it is at the names that it gained.
