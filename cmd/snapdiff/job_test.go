@@ -141,6 +141,9 @@ func TestRunKeepsTheMirror(t *testing.T) {
 	if n := b.snapshots(); n != 1 {
 		t.Errorf("%d snapshots are left, want the base alone", n)
 	}
+	if _, err := os.Lstat(filepath.Join(b.store, "tree/.snapdiff")); !os.IsNotExist(err) { // which rsync was told not to look at
+		t.Errorf("the place for snapshots is in the mirror: %v", err)
+	}
 	if out := b.snapdiff(0, "list", "--json"); strings.Count(out, "\n") != 3 || !strings.Contains(out, `"how":"native"`) {
 		t.Errorf("list --json:\n%s", out)
 	} else {
