@@ -12,7 +12,7 @@ import (
 	"snapdiff/snapshot"
 )
 
-// What the catalog has of its pages in memory, in KiB as SQLite counts them; they take up twice that. With its own choice a run of a few
+// What the catalog has of its pages in memory, in KiB as SQLite counts them; they take up a tenth more (see sqliteMemory). With its own choice a run of a few
 // thousand changes reads 20,000 pages again, and writes those that it changes to the WAL several times. A large run needs its memory for itself.
 const (
 	cacheOfRun = 32 << 10

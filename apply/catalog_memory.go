@@ -4,6 +4,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
 	"modernc.org/libc"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -70,7 +71,7 @@ func sqliteMalloc(tls *libc.TLS, n int32) uintptr {
 	var whole uintptr
 	switch room {
 	case pageSlot - sizeHeader:
-		whole = takePage(tls)
+		whole = takePage()
 	case largeSlot - sizeHeader:
 		whole = takeLarge(tls)
 	default:
@@ -84,17 +85,18 @@ func sqliteMalloc(tls *libc.TLS, n int32) uintptr {
 	return piece
 }
 
-func takePage(tls *libc.TLS) uintptr {
+func takePage() uintptr {
 	m := &sqliteMemory
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.pages) == 0 {
-		all := libc.Xmalloc(tls, pagesAtOnce*pageSlot) // never given back
-		if all == 0 {
+		// Never given back. Of memory that is sure to be used it costs less to have all of it at once than each page at its first use.
+		all, err := unix.Mmap(-1, 0, pagesAtOnce*pageSlot, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+		if err != nil {
 			return 0
 		}
 		for i := pagesAtOnce - 1; i >= 0; i-- {
-			m.pages = append(m.pages, all+uintptr(i)*pageSlot)
+			m.pages = append(m.pages, uintptr(unsafe.Pointer(&all[i*pageSlot])))
 		}
 	}
 	return pop(&m.pages)

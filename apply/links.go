@@ -35,12 +35,20 @@ type linkName struct {
 // Links is the link index of the base. It is for one goroutine, and must be closed before anything else is done with the store.
 func (s *Store) Links() *LinkIndex { return &LinkIndex{s: s} }
 
-// LinkIndex reads the index in blocks of numbers that lie side by side: what changed often does. All of it is one read
+// LinkIndex reads the index in blocks of numbers that lie side by side, where more than one of them is asked for: what changed often does. All of it is one read
 // transaction of the catalog: to begin and end one costs more than to read a block. It is a diff.SignatureIndex and a diff.RangeIndex.
 type LinkIndex struct {
 	s      *Store
-	end    func(*error)                  // of the transaction; nil before the first question
-	blocks map[uint64]map[uint64]indexed // by the first number of a block
+	end    func(*error)          // of the transaction; nil before the first question
+	blocks map[uint64]*linksRead // by the first number of a block
+	// whole: blocks are read whole at once. Else only when a second number of one is asked for.
+	whole bool
+}
+
+// linksRead is what was read of a block: all of it, or the numbers that are in known.
+type linksRead struct {
+	all   bool
+	known map[uint64]indexed
 }
 
 // Close ends the transaction. It may be called on nil.
@@ -89,34 +97,42 @@ func (l *LinkIndex) Generation(ino uint64) (uint64, error) {
 	return i.gen, err
 }
 
-// inode reads the block that the number is in.
+// inode reads the number, or the block that it is in.
 func (l *LinkIndex) inode(ino uint64) (indexed, error) {
-	first := ino &^ (linkBlock - 1)
-	if block, ok := l.blocks[first]; ok {
-		return block[ino], nil
+	low := ino &^ (linkBlock - 1)
+	read := l.blocks[low]
+	if read != nil {
+		if i, ok := read.known[ino]; ok || read.all {
+			return i, nil
+		}
 	}
 	if err := l.begin(); err != nil {
 		return indexed{}, err
 	}
-	block := map[uint64]indexed{}
+	if len(l.blocks) >= linkBlocks || l.blocks == nil {
+		l.blocks = map[uint64]*linksRead{}
+	}
+	all := l.whole || read != nil
+	first, last := ino, ino
+	if all {
+		first, last = low, low+linkBlock-1
+	}
+	known := map[uint64]indexed{ino: {}}
 	for _, query := range []string{linksQuery, dirsQuery} {
 		err := l.s.query(query, func(row *sqlite.Stmt) error {
 			num := uint64(row.ColumnInt64(0))
-			i := block[num]
+			i := known[num]
 			i.names = append(i.names, diff.Ref{Parent: uint64(row.ColumnInt64(1)), Name: columnBytes(row, 2)})
 			i.gen, i.sig = uint64(row.ColumnInt64(3)), uint64(row.ColumnInt64(4))
-			block[num] = i
+			known[num] = i
 			return nil
-		}, int64(first), int64(first+linkBlock-1))
+		}, int64(first), int64(last))
 		if err != nil {
 			return indexed{}, catalogError("read the link index", err)
 		}
 	}
-	if len(l.blocks) >= linkBlocks || l.blocks == nil {
-		l.blocks = map[uint64]map[uint64]indexed{}
-	}
-	l.blocks[first] = block
-	return block[ino], nil
+	l.blocks[low] = &linksRead{all, known}
+	return known[ino], nil
 }
 
 // Each implements diff.RangeIndex.
@@ -141,7 +157,8 @@ func (l *LinkIndex) begin() error {
 	if l.end != nil {
 		return nil
 	}
-	kept, _, err := l.s.keepsLinks()
+	kept, signed, err := l.s.keepsLinks()
+	l.whole = signed // ZFS tells changes in blocks
 	if err == nil && !kept {
 		err = fmt.Errorf("the store has no index of names yet: %w", diff.ErrNotNative)
 	}

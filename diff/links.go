@@ -69,6 +69,13 @@ type linkedTree struct {
 // Names implements Tree.
 func (t linkedTree) Names(num uint64) ([]Ref, error) { return t.names(num) }
 
+// Expect implements Expecter for a Tree that is one.
+func (t linkedTree) Expect(list []Candidate) {
+	if t, ok := t.Tree.(Expecter); ok {
+		t.Expect(list)
+	}
+}
+
 // linker finds the names of next. Everything goes by numbers: a number that was given away again has in next the names that
 // its new inode has, and none of the old one's.
 type linker struct {

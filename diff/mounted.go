@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -211,6 +212,23 @@ func (m *Mounted) where(num uint64, ref Ref) (path string, st unix.Stat_t, ok bo
 // all tells whether an inode of so many links can have just the names that are known.
 func (m *Mounted) all(links uint64, names int) bool {
 	return links == uint64(names) || m.some && links > uint64(names)
+}
+
+// LookUp has so many goroutines find inodes that will be asked for: cold, each waits for the disk. What goes wrong is met by whoever asks.
+func (m *Mounted) LookUp(list []Candidate, workers int) {
+	if len(list) < 2 || len(list) > mostRecent/2 {
+		return
+	}
+	var group sync.WaitGroup
+	var taken atomic.Int64
+	for range min(workers, len(list)) {
+		group.Go(func() {
+			for i := taken.Add(1) - 1; i < int64(len(list)); i = taken.Add(1) - 1 {
+				_, _ = m.find(list[i].Num)
+			}
+		})
+	}
+	group.Wait()
 }
 
 // Inode implements Tree.

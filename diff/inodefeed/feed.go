@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,7 +65,8 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 	if err := f.findStanding(links); err != nil {
 		return nil, nil, err
 	}
-	bt, nt, err := diff.Linked(ctx, f.base, nextTree{f.next, f}, links, dirs, opts.Exclude)
+	f.base.workers, f.next.workers = workersOf(opts), workersOf(opts)
+	bt, nt, err := diff.Linked(ctx, f.base, nextTree{f.next, f}, &sharedIndex{index: links}, dirs, opts.Exclude)
 	if err != nil {
 		return nil, nil, fmt.Errorf("finding the names in a snapshot: %w", err)
 	}
@@ -77,6 +79,27 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 	}
 	slices.SortFunc(f.carry, func(a, b diff.Key) int { return cmp.Compare(a.Ino, b.Ino) })
 	return set, slices.Compact(f.carry), err // an inode may be carried on and have changed
+}
+
+// workersOf is how many inodes are looked up at once.
+func workersOf(opts diff.Options) int {
+	if opts.Workers > 0 {
+		return opts.Workers
+	}
+	return 16 // they wait for the disk most of the time
+}
+
+// sharedIndex is a link index for several goroutines.
+type sharedIndex struct {
+	mu    sync.Mutex
+	index diff.LinkIndex
+}
+
+// Names implements diff.LinkIndex.
+func (s *sharedIndex) Names(ino uint64) ([]diff.Ref, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.Names(ino)
 }
 
 // feed is what one Diff works with.
@@ -178,7 +201,12 @@ type tree struct {
 	// blocks reads directories.
 	blocks blockReader
 	known  map[uint64]inode // candidates, which are asked for again and again
+	// workers look up at once what will be asked for.
+	workers int
 }
+
+// Expect implements diff.Expecter.
+func (t *tree) Expect(list []diff.Candidate) { t.Mounted.LookUp(list, t.workers) }
 
 const mostKnown = 100_000 // some 20 MB
 
