@@ -3,7 +3,8 @@
 # snapshot, both in the test machine, where system calls are dear and CPU is not: the figures are ratios, all of one machine, snapdiff
 # and rsync in turn. Then a run after the source was mounted anew, when every file is asked where its data lies. FS="ext4 xfs" chooses;
 # OTHER=PROGRAM is another build of snapdiff that takes turns with this one. FOLDER=1000 has folders of so many files instead of 500; MAIL=1
-# makes one new file in each folder instead of changing CHANGED files. docs/performance.md has them.
+# makes one new file in each folder instead of changing CHANGED files. DELAY=10 has each read of the source's disk take so many ms, as on a
+# hard disk, in all runs but the first. docs/performance.md has them.
 set -euo pipefail
 if [ "${1:-}" != guest ]; then
 	cd "$(dirname "$0")/../.."
@@ -11,14 +12,25 @@ if [ "${1:-}" != guest ]; then
 	CGO_ENABLED=0 go build -buildvcs=false -o "$bin/snapdiff" ./cmd/snapdiff
 	[ -z "${OTHER:-}" ] || cp "$OTHER" "$bin/other"
 	testdata/testvm/run.sh -v "$bin" -d 8G -d 8G \
-		"FS=\"${FS:-ext4 xfs}\" FOLDER=${FOLDER:-500} MAIL=${MAIL:-} bash testdata/testvm/lvm-bench.sh guest ${1:-100000} ${2:-1000} ${3:-3} $bin"
+		"FS=\"${FS:-ext4 xfs}\" FOLDER=${FOLDER:-500} MAIL=${MAIL:-} DELAY=${DELAY:-} bash testdata/testvm/lvm-bench.sh guest ${1:-100000} ${2:-1000} ${3:-3} $bin"
 	exit
 fi
 files=$2 changed=$3 rounds=$4 bin=$5
 ulimit -n 524288 # as systemd gives to services
 for m in dm-mod dm-thin-pool dm-snapshot; do modprobe $m; done
 mkdir /src /mirror /snap
-{ pvcreate -q /dev/ubda; vgcreate -q vg /dev/ubda; lvcreate -q -L 6G -T vg/pool; mkfs.ext4 -q /dev/ubdb; } >/dev/null 2>&1
+disk=/dev/ubda
+# slow MS: each read takes that long. What is before the first MiB of the disk is not used, or LVM would find its label twice.
+slow() {
+	local table="0 $(($(blockdev --getsz /dev/ubda) - 2048)) delay /dev/ubda 2048 $1 /dev/ubda 2048 0"
+	if [ "$disk" = /dev/ubda ]; then
+		modprobe dm-delay; dmsetup create slow --table "$table"; dmsetup mknodes; disk=/dev/mapper/slow
+	else
+		dmsetup reload slow --table "$table"; dmsetup suspend slow; dmsetup resume slow
+	fi
+}
+[ -z "$DELAY" ] || slow 0
+{ pvcreate -q $disk; vgcreate -q vg $disk; lvcreate -q -L 6G -T vg/pool; mkfs.ext4 -q /dev/ubdb; } >/dev/null 2>&1
 mount /dev/ubdb /mirror
 mkdir /mirror/rsync
 printf '[jobs.b]\nsource = "/src"\nstore = "/mirror/store"\n' >/root/b.toml
@@ -52,9 +64,11 @@ for fs in $FS; do
 	mount /dev/vg/$fs /src
 	for ((d = 0; d < files / FOLDER; d++)); do (mkdir /src/$d; cd /src/$d; for ((f = 0; f < FOLDER; f++)); do echo $f >$f; done); done
 	"$bin/snapdiff" --config /root/b.toml init >/dev/null
+	[ -z "$DELAY" ] || slow 0
 	first=$(took run)
 	with copy
 	echo "$fs: $files files, $changed changed: first copy $first ms, catalog $(stat -c %s /mirror/store/catalog.db) bytes"
+	[ -z "$DELAY" ] || slow "$DELAY"
 	for ((r = 1; r <= rounds; r++)); do
 		line=
 		for other in "$bin"/other; do [ -x "$other" ] && { change "other $r"; line=" other $(took run other) ms,"; }; done
