@@ -2,7 +2,7 @@
 # zfs-bench.sh [FILES [CHANGED [WIDE [ROUNDS]]]]: incremental runs from a ZFS dataset against rsync -aHAX --delete from the mounted
 # snapshot, zfs diff alone and zfs send -i | zfs receive, all in the test machine, where system calls are dear and CPU is not: the
 # figures are ratios, medians of ROUNDS. Three cases: WIDE files in one directory, a tenth of them changed; FILES in directories of
-# 100, CHANGED of them side by side (dense); and as many, each in another block of 32 objects (scattered). CASES="wide tree" chooses.
+# 100, CHANGED of them side by side (dense); and as many, each in another block of 32 objects (scattered). CASES="wide tree" and KINDS="dense scattered" choose.
 # docs/performance.md has them.
 set -euo pipefail
 if [ "${1:-}" != guest ]; then
@@ -10,7 +10,7 @@ if [ "${1:-}" != guest ]; then
 	bin=$(mktemp -d); trap 'rm -rf "$bin"' EXIT
 	CGO_ENABLED=0 go build -buildvcs=false -o "$bin/snapdiff" ./cmd/snapdiff
 	VM_MEM=${VM_MEM:-4G} testdata/testvm/run.sh -v "$bin" -d 8G -d 8G \
-		"CASES=\"${CASES:-wide tree}\" CALLS=${CALLS:-} bash testdata/testvm/zfs-bench.sh guest ${1:-100000} ${2:-1000} ${3:-20000} ${4:-3} $bin/snapdiff"
+		"CASES=\"${CASES:-wide tree}\" KINDS=\"${KINDS:-dense scattered}\" CALLS=${CALLS:-} bash testdata/testvm/zfs-bench.sh guest ${1:-100000} ${2:-1000} ${3:-20000} ${4:-3} $bin/snapdiff"
 	exit
 fi
 files=$2 changed=$3 wide=$4 rounds=$5 snapdiff=$6
@@ -105,8 +105,7 @@ for case in $CASES; do
 		;;
 	tree)
 		prepare tree $((files / 100)) 100
-		kind=dense measure $files $changed
-		kind=scattered measure $files $changed
+		for kind in ${KINDS:-dense scattered}; do measure $files $changed; done
 		forget
 		;;
 	esac
