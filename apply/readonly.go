@@ -80,8 +80,17 @@ func noSharedMemory(err error) bool {
 	return err != nil && (code == sqlite.ResultCantOpen || code == sqlite.ResultIOErr || code == sqlite.ResultFull)
 }
 
-// connect opens the catalog in a mode, and makes sure that it is one of this store.
-func (place catalogPlace) connect(store, query string) (conn *sqlite.Conn, err error) {
+// connect opens the catalog in a mode, and makes sure that it is one of this store. A run that is given up takes back what it had begun, in the
+// store first: who looked there before that and at the catalog after it looks again.
+func (place catalogPlace) connect(store, query string) (*sqlite.Conn, error) {
+	conn, err := place.connectOnce(store, query)
+	if wrong := (*DamagedCatalog)(nil); errors.As(err, &wrong) {
+		conn, err = place.connectOnce(store, query)
+	}
+	return conn, err
+}
+
+func (place catalogPlace) connectOnce(store, query string) (conn *sqlite.Conn, err error) {
 	seen := seeStore(store) // before the catalog, which may be ahead of it
 	uri := url.URL{Scheme: "file", Path: place.path, RawQuery: query}
 	conn, err = sqlite.OpenConn(uri.String(), sqlite.OpenReadOnly|sqlite.OpenURI)
