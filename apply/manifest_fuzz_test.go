@@ -3,8 +3,6 @@ package apply
 import (
 	"bytes"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
@@ -46,36 +44,4 @@ func hex16(n uint64) string {
 		b[15-i] = digits[n>>(4*i)&15]
 	}
 	return string(b)
-}
-
-// FuzzDamagedCatalog: bytes of a catalog that are changed lead to an error or to other answers, never to a panic.
-func FuzzDamagedCatalog(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "catalog.db")
-	if err := createCatalog(path); err != nil {
-		f.Fatal(err)
-	}
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(uint32(100), []byte{1, 2, 3}, uint32(0))
-	f.Add(uint32(18), []byte{2}, uint32(5000))
-	f.Fuzz(func(t *testing.T, at uint32, change []byte, short uint32) {
-		data := bytes.Clone(whole)
-		copy(data[int(at)%len(data):], change)
-		data = data[:len(data)-int(short)%len(data)]
-		store := t.TempDir()
-		if err := os.WriteFile(filepath.Join(store, catalogFile), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		conn, err := openCatalogReadOnly(store, "", nil)
-		if err != nil {
-			return
-		}
-		s := &Store{path: store, conn: conn}
-		_, _ = s.Runs()
-		_, _ = s.Pending()
-		_, _ = s.Meta("source")
-		conn.Close()
-	})
 }

@@ -2,6 +2,7 @@ package apply_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,36 @@ func TestKeepChoosesAsResticDoes(t *testing.T) {
 		}
 		if s := strings.Join(got, " "); s != c.want {
 			t.Errorf("%+v keeps %s, want %s", c.keep, s, c.want)
+		}
+	}
+}
+
+// A day ends where the clocks of the zone say so, also where it has 23 or 25 hours, and the hour that comes twice belongs to one day.
+func TestKeepOverSummerTime(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for begin, want := range map[string]string{
+		"2026-10-24T00:30:00+02:00": "2026-10-24T23:30:00+02:00 2026-10-25T23:30:00+01:00 2026-10-26T23:30:00+01:00",
+		"2026-03-28T00:30:00+01:00": "2026-03-28T23:30:00+01:00 2026-03-29T23:30:00+02:00 2026-03-30T23:30:00+02:00",
+	} {
+		first, err := time.Parse(time.RFC3339, begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var points []apply.RestorePoint // one each hour
+		for at := first; at.In(berlin).Format("01-02") <= want[len(want)-20:len(want)-15]; at = at.Add(time.Hour) {
+			points = append(points, apply.RestorePoint{Run: int64(len(points) + 1), Date: at.UTC()})
+		}
+		var kept []string
+		for _, c := range (apply.Keep{Daily: 3}).Choose(points, berlin) {
+			if c.Keep && slices.Contains(c.Why, "daily") {
+				kept = append(kept, c.Date.In(berlin).Format(time.RFC3339))
+			}
+		}
+		if got := strings.Join(kept, " "); got != want {
+			t.Errorf("of %d restore points from %s on are kept %s, want %s", len(points), begin, got, want)
 		}
 	}
 }

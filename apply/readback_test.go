@@ -4,9 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"snapdiff/apply"
+	. "snapdiff/apply/applytest"
 )
 
 // What is on the disk otherwise than it was written is found before a first copy and a run are committed; the next attempt writes it
@@ -57,4 +59,38 @@ func TestReadBack(t *testing.T) {
 		}
 	}
 	r.judgePast()
+}
+
+// What rots on the disk while memory has it as it was written is found too: reading back goes to the disk.
+func TestReadBackIsFromTheDisk(t *testing.T) {
+	r := newExt4Rig(t)
+	sh(t, r.source, `echo before > before`)
+	if err := r.run(apply.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	const text = "this is what rots while it is read back "
+	if err := os.WriteFile(filepath.Join(r.source, "file"), []byte(strings.Repeat(text, 500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, done := r.snapshot(), false
+	err := r.bring(m, apply.Options{ReadBack: true, Workers: 1, Step: func(step string) error {
+		if step == "read back" && !done {
+			done = true
+			Rot(t, filepath.Dir(r.store), text)
+			content, err := os.ReadFile(filepath.Join(r.store, "tree/file"))
+			if err != nil || string(content[:len(text)]) != text {
+				t.Errorf("it is not in memory as it was written: %v, %q", err, content[:len(text)])
+			}
+		}
+		return nil
+	}})
+	var bad *apply.NotAsWritten
+	if !errors.As(err, &bad) || bad.Path != "file" {
+		t.Fatalf("the run says %v", err)
+	}
+	if err := r.resume(apply.Options{ReadBack: true}); err != nil {
+		t.Fatal(err)
+	}
+	r.taken, r.last = append(r.taken, m), m
+	r.judge()
 }

@@ -223,6 +223,11 @@ func (r *recorder) readXattrs(ctx context.Context, workers int) error {
 			from = r.s.tree
 		}
 		xs, err := from.Xattrs(all[i].path)
+		if IsBadFile(readError(all[i].path, "read the attributes of", err)) { // nobody could ever read them: it was what the mirror has
+			if xs, err = r.s.tree.Xattrs(all[i].path); missing(err) {
+				err = nil
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("reading what %q was: %w", all[i].path, err)
 		}

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -279,9 +280,18 @@ func (m *Mounted) Xattrs(num uint64) (string, error) {
 	return xattrsAt(m.root, path)
 }
 
-// xattrsAt is Tree.Xattrs by a path.
+// unreadable counts the times that attributes could not be read.
+var unreadable atomic.Uint64
+
+// xattrsAt is Tree.Xattrs by a path. Attributes that cannot be read (more than the kernel lists, or on a bad disk) are equal to no others: who copies the
+// inode says so.
 func xattrsAt(root *beneath.Root, path string) (string, error) {
 	list, err := root.Xattrs(path)
+	for _, own := range []unix.Errno{unix.E2BIG, unix.EIO, unix.EUCLEAN, unix.EBADMSG} {
+		if errors.Is(err, own) {
+			return fmt.Sprintf("unreadable %d", unreadable.Add(1)), nil
+		}
+	}
 	if err != nil || len(list) == 0 {
 		return "", err
 	}

@@ -50,6 +50,12 @@ func MountSized(t testing.TB, kind Kind, size int64, mkfsOptions ...string) stri
 	}
 	t.Cleanup(func() { os.RemoveAll(base) })
 	mount(t, "snapdiff-test", base, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size+size/8))
+	return MountIn(t, base, kind, size, mkfsOptions...)
+}
+
+// MountIn is MountSized with the image in a directory of another filesystem, as base/image, mounted at base/mnt. What that one cannot read this one cannot.
+func MountIn(t testing.TB, base string, kind Kind, size int64, mkfsOptions ...string) string {
+	t.Helper()
 	image, dir := filepath.Join(base, "image"), filepath.Join(base, "mnt")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)

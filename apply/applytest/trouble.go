@@ -1,6 +1,7 @@
 package applytest
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,4 +82,61 @@ func Remount(t testing.TB, dir string) {
 	t.Helper()
 	command(t, "umount", dir)
 	command(t, "mount", "-o", "loop", filepath.Join(filepath.Dir(dir), "image"), dir)
+}
+
+// Rot overwrites the beginning of texts, wherever they are, in the image of the filesystem that is mounted at dir by Mount or MountIn. What the kernel has
+// in memory of the files stays as it was: see Forget.
+func Rot(t testing.TB, dir string, texts ...string) {
+	t.Helper()
+	Apply(t, dir, Sync())
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(dir), "image"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	found := make([]int, len(texts))
+	for off := int64(0); ; { // the image has holes
+		off, err = f.Seek(off, unix.SEEK_DATA)
+		if err != nil {
+			break
+		}
+		end, err := f.Seek(off, unix.SEEK_HOLE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := make([]byte, end-off)
+		if _, err := f.ReadAt(data, off); err != nil {
+			t.Fatal(err)
+		}
+		for i, text := range texts {
+			for at := 0; ; at += len(text) {
+				next := bytes.Index(data[at:], []byte(text))
+				if next < 0 {
+					break
+				}
+				at += next
+				if _, err := f.WriteAt([]byte("ROT"), off+int64(at)); err != nil {
+					t.Fatal(err)
+				}
+				found[i]++
+			}
+		}
+		off = end
+	}
+	for i, n := range found {
+		if n == 0 {
+			t.Fatalf("%q is not on the disk", texts[i])
+		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Forget has the kernel forget what it has read of files.
+func Forget(t testing.TB) {
+	t.Helper()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
 }

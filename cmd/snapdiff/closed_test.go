@@ -52,3 +52,31 @@ func TestOthersCannotMeddle(t *testing.T) {
 		t.Error("a hook's argument went through a shell")
 	}
 }
+
+// TestSetUserID: a set-uid program of the source has its bits and its capabilities in the mirror, where nobody else comes to it, and in what is restored of
+// the mirror and of history, as rsync would have it. What users made set-uid belongs to them.
+func TestSetUserID(t *testing.T) {
+	b := newJobBench(t, "")
+	b.sh(`cd $S; for f in roots theirs groups linked; do cp /usr/bin/id $f; done; chown 1001:1001 theirs; chown 0:1001 groups; chmod 4755 roots theirs; chmod 2755 groups; ln linked link; chmod 6755 linked
+		mkdir -m 2775 shared; chown 1001:1001 shared; chmod 2775 shared; cp /usr/bin/id able; setfattr -n security.capability -v 0x0100000280000000000000000000000000000000 able`)
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.equal()
+	old := filepath.Join(t.TempDir(), "old")
+	b.sh("rsync -aHAX --modify-window=-1 --exclude=/.snapdiff $S/ " + old)
+	b.sh("cd $S; chmod 755 roots; chown 0:0 theirs; chmod 4711 theirs; rm groups able; echo more >> linked; chmod 4755 linked")
+	b.silent("run")
+	b.equal()
+	to := filepath.Join(b.fs, "restored") // where set-uid programs work
+	b.snapdiff(0, "restore", "r1", b.source, to)
+	sameTrees(t, old, to)
+	for _, c := range []struct{ dir, program, want string }{
+		{b.source, "./theirs", "0\n"}, {to, "./roots", "0\n"}, {to, "./theirs", "1001\n"},
+		{filepath.Dir(b.store), "./store/tree/theirs", "denied"}, {filepath.Dir(b.store), "./store/tree/linked", "denied"},
+	} {
+		out, err := runAs("1002", c.dir, "sh", "-c", c.program+" -u") // setpriv itself has root's capabilities until it has started something
+		if denied := c.want == "denied"; denied != (err != nil) || denied && !strings.Contains(out, "ermission denied") || !denied && out != c.want {
+			t.Errorf("%s in %s as another user: %v, %q; want %q", c.program, c.dir, err, out, c.want)
+		}
+	}
+}

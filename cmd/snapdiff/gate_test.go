@@ -20,7 +20,7 @@ import (
 func TestGate(t *testing.T) {
 	fs := applytest.Mount(t, applytest.Btrfs)
 	for name, test := range map[string]func(*jobBench){
-		"changed": changedTooMuch, "grown": grownSinceApproved, "encrypted in place": encryptedInPlace, "encrypted beside": encryptedBeside,
+		"changed": changedTooMuch, "grown": grownSinceApproved, "grown natively": grownSinceHeld, "encrypted in place": encryptedInPlace, "encrypted beside": encryptedBeside,
 		"ordinary": ordinaryDay, "retention": heldKeepsHistory, "release": releaseBase, "pinned": pinnedTooLong,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,6 +66,37 @@ func grownSinceApproved(b *jobBench) {
 	b.untouched("1")
 	b.refused(0, "compared in full", "run", "--approve", "r3", "--full")
 	b.equal()
+}
+
+// grownSinceHeld: a native run that finds more to do than the one that is held is held in its place, and what was seen of the former approves it
+// no more. What is approved goes through as it was seen, and what came since then is held again.
+func grownSinceHeld(b *jobBench) {
+	b.configure("max_deleted = 1")
+	b.begin("1", "2", "3", "4", "5", "6")
+	b.sh("rm $S/1 $S/2")
+	b.refused(5, "r2 is held: 2 of 6", "run")
+	b.sh("rm $S/3")
+	b.refused(5, "r3 is held: 3 of 6", "run")
+	b.refused(1, "r2 is not held; r3 is: 3 of 6", "run", "--approve", "r2")
+	b.untouched("1")
+	b.wantSnapshots(2, "the base and that of the held run")
+	b.sh("rm $S/4 $S/5")
+	b.silent("run", "--approve", "r3")
+	b.untouched("4")
+	b.untouched("5")
+	for _, name := range []string{"1", "2", "3"} {
+		if _, err := os.Lstat(filepath.Join(b.store, "tree", name)); !os.IsNotExist(err) {
+			b.t.Errorf("%s was approved to go: %v", name, err)
+		}
+	}
+	b.refused(5, "r4 is held: 2 of 3", "run")
+	b.refused(1, "r3 is not held; r4 is", "run", "--approve", "r3")
+	b.untouched("4")
+	b.silent("run", "--approve", "r4")
+	b.equal()
+	if out := b.snapdiff(0, "list", "--json"); strings.Contains(out, `"how":"full"`) {
+		b.t.Errorf("not all runs are native:\n%s", out)
+	}
 }
 
 const manyFiles = 220
@@ -232,6 +263,9 @@ func pinnedTooLong(b *jobBench) {
 	if !strings.Contains(out, `"base":"`) || strings.Contains(out, "base_bytes") {
 		b.t.Errorf("status: %s", out)
 	}
+	b.configure("max_pinned = \"1GB\"") // which btrfs does not tell
+	b.refused(0, "does not tell how much our snapshots pin", "status")
+	b.refused(0, "next: write max_pinned = \"14d\" in [jobs.mail]", "check")
 	b.configure("max_pinned = \"1h\"")
 	b.sh("mv $STORE $STORE.away")
 	if out := b.snapdiff(1, "run"); strings.Contains(out, "let go") {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"snapdiff/apply"
 	"snapdiff/apply/applytest"
@@ -213,6 +214,80 @@ func TestSecondRunLeaves(t *testing.T) {
 	b.refused(4, "another", "run")
 	b.silent("list") // only what writes is kept out
 	b.refused(0, fmt.Sprintf("process %d works", os.Getpid()), "check")
+}
+
+// TestTwoRunsAtOnce starts real processes at the same time: for one job one of them runs, the others say so and leave, whether the first has taken its
+// snapshot or not, and nobody takes the other's snapshot for a stray.
+func TestTwoRunsAtOnce(t *testing.T) {
+	b := newJobBench(t, "")
+	b.snapdiff(0, "init")
+	at := filepath.Join(b.fs, "hook")
+	b.configure("[jobs.mail.hooks]\nafter_snapshot = [\"/bin/sh\", \"-c\", \"touch " + at + ".begun; while [ ! -e " + at + ".go ]; do sleep 0.02; done\"]")
+	for _, first := range []bool{true, false} {
+		b.write("a/1", fmt.Sprintf("%v/2", first))
+		b.sh("rm -f hook.*")
+		long, said := b.process("run")
+		for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(10 * time.Millisecond) {
+			if _, err := os.Stat(at + ".begun"); err == nil {
+				break
+			}
+		}
+		for _, command := range []string{"run", "verify", "run"} {
+			other, otherSaid := b.process(command)
+			if err := other.Wait(); other.ProcessState.ExitCode() != 4 || !strings.Contains(otherSaid.String(), "another snapdiff") {
+				t.Errorf("%s beside a run: %v\n%s", command, err, otherSaid)
+			}
+		}
+		b.sh("touch hook.go")
+		if err := long.Wait(); err != nil || said.Len() > 0 {
+			t.Errorf("the run beside which others were started: %v\n%s", err, said)
+		}
+		b.equal()
+		b.wantSnapshots(1, "the base")
+	}
+
+	b.configure("")
+	for round := range 4 { // who is first is chance
+		b.write(fmt.Sprintf("round%d/1", round), "a/1")
+		var all []*exec.Cmd
+		var texts []*bytes.Buffer
+		for range 3 {
+			cmd, said := b.process("run")
+			all, texts = append(all, cmd), append(texts, said)
+		}
+		done := 0
+		for i, cmd := range all {
+			_ = cmd.Wait()
+			switch code := cmd.ProcessState.ExitCode(); {
+			case code == 0 && texts[i].Len() == 0:
+				done++
+			case code != 4 || !strings.Contains(texts[i].String(), "another"):
+				t.Errorf("one of several runs: status %d\n%s", code, texts[i])
+			}
+		}
+		if done == 0 {
+			t.Error("each of the runs left it to the others")
+		}
+		b.equal()
+		b.wantSnapshots(1, "the base")
+	}
+	b.checkCatalog()
+	if out := b.snapdiff(0, "list", "--json"); strings.Contains(out, `"how":"full"`) {
+		t.Errorf("not all runs are native:\n%s", out)
+	}
+}
+
+// process starts a command line as a program.
+func (b *jobBench) process(args ...string) (*exec.Cmd, *bytes.Buffer) {
+	b.t.Helper()
+	cmd, said := exec.Command("/proc/self/exe", append([]string{"--config", b.config}, args...)...), new(bytes.Buffer)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd, said
 }
 
 func TestDemo(t *testing.T) {

@@ -21,9 +21,18 @@ import (
 // asProgram makes this test program behave as snapdiff itself, for commands that start it again.
 const asProgram = "SNAPDIFF_TEST_AS_PROGRAM"
 
+// asMain is its value for a program that begins in main, where the environment is cleared.
+const asMain = "main"
+
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	switch as := os.Getenv(asProgram); {
+	case as == asMain:
+		main()
+	case as != "":
 		os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+	case len(os.Args) > 2 && os.Args[1] == destroyCommand: // started by a run that had cleared its environment
+		tellEnvironment(os.Args[len(os.Args)-1])
+		main()
 	}
 	os.Exit(m.Run())
 }

@@ -96,6 +96,61 @@ func TestSymlinksAreNeverFollowed(t *testing.T) {
 	}
 }
 
+// Somebody swaps a directory and a symlink to the outside all the time: nothing is ever read or made there, whether the directory is known already or not.
+func TestSymlinksSwappedIn(t *testing.T) {
+	r, dir := openTemp(t)
+	outside := t.TempDir()
+	must(t, os.Mkdir(dir+"/d", 0o700))
+	must(t, errors.Join(os.WriteFile(dir+"/d/file", []byte("ours"), 0o600), os.WriteFile(outside+"/file", []byte("secret"), 0o600), os.Symlink(outside, dir+"/s")))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, dir+"/d", unix.AT_FDCWD, dir+"/s", unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	reached := 0
+	for i := range 5000 {
+		if i%3 > 0 {
+			r.Forget("")
+		}
+		fd, err := r.Open("d/file", unix.O_RDONLY, 0)
+		if err != nil {
+			if !errors.Is(err, unix.ELOOP) {
+				t.Errorf("open: %v", err)
+			}
+			continue
+		}
+		reached++
+		buf := make([]byte, 10)
+		n, _ := unix.Read(fd, buf)
+		unix.Close(fd)
+		if string(buf[:n]) != "ours" {
+			t.Fatalf("%q was read", buf[:n])
+		}
+		_ = r.Mkdir("d/new", 0o700) // all of these may fail
+		_ = r.Chmod("d/file", 0o640)
+		_ = r.SetXattr("d/file", "user.x", []byte("1"))
+		_ = Rename(r, "d/new", r, "d/newer", 0)
+		_ = r.Rmdir("d/newer")
+	}
+	close(stop)
+	<-stopped
+	names, err := os.ReadDir(outside)
+	must(t, err)
+	st, err := os.Stat(outside + "/file")
+	must(t, err)
+	n, err := unix.Llistxattr(outside+"/file", nil)
+	if len(names) != 1 || st.Mode().Perm() != 0o600 || n != 0 || err != nil || reached == 0 {
+		t.Errorf("reached %d times; the outside has %v, %v, %d bytes of attributes, %v", reached, names, st.Mode(), n, err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestLastElementIsNotFollowed(t *testing.T) {

@@ -140,7 +140,12 @@ func (b *bench) judge() Picture {
 // judgePast restores and mounts each restore point and judges it by the picture that was taken of the mirror when it was the newest.
 func (b *bench) judgePast() {
 	b.Helper()
-	dir := b.TempDir()
+	b.judgePastIn(b.TempDir())
+}
+
+// judgePastIn is judgePast with a directory to restore to, on a filesystem that can hold all there was.
+func (b *bench) judgePastIn(dir string) {
+	b.Helper()
 	for id, picture := range b.past {
 		run, err := strconv.ParseInt(strings.TrimPrefix(id, "r"), 10, 64)
 		b.must(err)

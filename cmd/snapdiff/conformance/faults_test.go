@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -178,16 +177,33 @@ func TestUnreadableFile(t *testing.T) {
 // TestUnreadableStore: the mirror's disk cannot read some of its sectors any more, of the catalog, of a file of the mirror and of what history keeps
 // of one. What is lost is told, what can be mended is, and all else is what it was.
 func TestUnreadableStore(t *testing.T) {
-	b := newBenchAt(t, drivers[0], MountSized(t, Btrfs, 256<<20))
+	t.Run("btrfs", func(t *testing.T) {
+		b := newBenchAt(t, drivers[0], MountSized(t, Btrfs, 256<<20))
+		b.unreadableStore(b.job.Store)
+	})
+	for _, kind := range sampleOf(t, []Kind{Ext4, XFS}) { // which have no checksums of data: below them is a btrfs, whose image rots
+		t.Run(string(kind)+" in btrfs", func(t *testing.T) {
+			below := filepath.Join(MountSized(t, Btrfs, 640<<20), "disk")
+			if err := os.Mkdir(below, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			newBenchAt(t, drivers[0], MountIn(t, below, kind, 320<<20)).unreadableStore(below)
+		})
+	}
+}
+
+// unreadableStore is for a store on a disk of which sectors can rot: see rot.
+func (b *bench) unreadableStore(disk string) {
+	b.Helper()
+	t := b.TB
 	const was, is = "this text the disk will lose of history ", "and this one it will lose of the mirror "
 	for round, text := range []string{was, is} {
 		b.must(os.WriteFile(filepath.Join(b.origin.dir, "file"), []byte(strings.Repeat(text, 2000)), 0o644))
 		b.manyChanges(round)
 		b.run()
 	}
-	store := b.job.Store
 	say := func(string, ...any) {}
-	rot(t, store, "CREATE TABLE entries")
+	rot(t, disk, "CREATE TABLE entries")
 	b.failsBecause(new(*job.DiskFails), nil)
 	var damaged *apply.DamagedCatalog
 	if _, err := job.Doctor(t.Context(), b.job, false, say, nil); !errors.As(err, &damaged) {
@@ -198,7 +214,7 @@ func TestUnreadableStore(t *testing.T) {
 	b.runAll()
 	b.judgePast()
 
-	rot(t, store, is, was)
+	rot(t, disk, is, was)
 	var differs *job.Differs
 	if _, err := job.Verify(t.Context(), b.job, job.VerifyOptions{}, t.Logf); !errors.As(err, &differs) || differs.Found != 1 {
 		t.Errorf("verify says %v", err)
@@ -216,37 +232,11 @@ func TestUnreadableStore(t *testing.T) {
 	b.run()
 }
 
-// rot overwrites texts, wherever they are, in the image of the filesystem at dir, and has the kernel forget what it read.
-func rot(t *testing.T, dir string, texts ...string) {
+// rot has texts rot on the disk of the filesystem in which dir is, and has the kernel forget what it read.
+func rot(t testing.TB, dir string, texts ...string) {
 	t.Helper()
-	image := filepath.Join(filepath.Dir(filepath.Dir(dir)), "image")
-	data, err := os.ReadFile(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(image, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, text := range texts {
-		at := 0
-		for next := bytes.Index(data, []byte(text)); next >= 0; next = bytes.Index(data[at:], []byte(text)) {
-			if _, err := f.WriteAt([]byte("ROT"), int64(at+next)); err != nil {
-				t.Fatal(err)
-			}
-			at += next + len(text)
-		}
-		if at == 0 {
-			t.Fatalf("%q is not on the disk", text)
-		}
-	}
-	if err := f.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
+	Rot(t, filepath.Dir(dir), texts...)
+	Forget(t)
 }
 
 // TestPruneOnAFullDisk: a prune makes room on a disk that is full to the last block, by the room that the store set aside. What is kept

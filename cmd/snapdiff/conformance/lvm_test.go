@@ -148,6 +148,7 @@ func TestLVMLostBase(t *testing.T) {
 		Apply(t, v.Dir, Create("a", 50000, 1))
 		b.run()
 		Apply(t, v.Dir, Create("big", 40<<20, 2), Sync())
+		b.nothingToVerify()
 		full(b, "overflowed")
 		Apply(t, v.Dir, Remove("big"))
 		b.native()

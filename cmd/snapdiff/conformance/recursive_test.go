@@ -202,6 +202,7 @@ func TestRecursiveLostBase(t *testing.T) {
 			}
 		}
 		Apply(t, b.origin.dir, Append("one/a", 5, 1), Append("two/a", 5, 1))
+		b.nothingToVerify()
 		b.full("gone")
 		b.native()
 		b.judgePast()

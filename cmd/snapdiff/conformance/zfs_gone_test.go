@@ -60,6 +60,7 @@ func TestZFSRecursiveDestroyed(t *testing.T) {
 	t.Log("one and another below it")
 	b.destroy("one")
 	b.checks(job.Note, "the dataset was destroyed; the next run takes it out of the mirror", "")
+	b.nothingToVerify()
 	Apply(t, dir, Append("top", 1, 1), Append("d/b", 4, 4))
 	b.native()
 	b.haveOurs("source/two source/within")
@@ -93,6 +94,7 @@ func TestZFSRecursiveLostSnapshot(t *testing.T) {
 	b.zfs("release", b.tag(name), name)
 	b.zfs("destroy", name)
 	Apply(t, b.origin.dir, Append("one/a", 1, 1))
+	b.nothingToVerify()
 	b.full("gone")
 	b.native()
 }

@@ -186,6 +186,7 @@ func TestZFSLostBase(t *testing.T) {
 	b.zfs("release", tag, ours)
 	b.zfs("rollback", "-r", "SOURCE@old")
 	Apply(t, b.origin.dir, Create("after", 100, 1), Link("d/x", "y"))
+	b.nothingToVerify()
 	b.full("is gone")
 	Apply(t, b.origin.dir, Remove("d/x"), Rename("d", "e"))
 	b.native()
@@ -202,6 +203,7 @@ func TestZFSLostBase(t *testing.T) {
 	b.zfs("clone", "SOURCE@shared", b.origin.source+"2")
 	b.zfs("promote", b.origin.source+"2")
 	Apply(t, b.origin.dir, Create("still", 1, 1))
+	b.nothingToVerify()
 	b.full("is gone")
 	b.judgePast()
 }

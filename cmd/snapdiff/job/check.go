@@ -80,6 +80,7 @@ func Check(ctx context.Context, j config.Job) ([]Finding, error) {
 		defer src.Close()
 		c.place(ctx, src)
 		c.native(ctx, src)
+		c.pinned(ctx, src)
 	}
 	c.storage()
 	if c.store(ctx, src) {
@@ -151,6 +152,18 @@ func (c *checker) native(ctx context.Context, src source.Source) {
 	}
 	for _, err := range warnings {
 		c.add(Warning, err)
+	}
+}
+
+// pinned looks whether the source tells what max_pinned is about.
+func (c *checker) pinned(ctx context.Context, src source.Source) {
+	if c.job.MaxPinned.Bytes == 0 {
+		return
+	}
+	all, err := src.Kept(ctx)
+	c.add(Warning, err)
+	if why := pinned(all).NotTold(c.job.MaxPinned); why != "" {
+		c.say(Warning, fmt.Sprintf(`write max_pinned = "14d" in [jobs.%s]`, c.job.Name), "%s", why)
 	}
 }
 

@@ -52,6 +52,14 @@ func (p Pinned) Exceeded(limit config.Pinned, now time.Time) string {
 	return ""
 }
 
+// NotTold says that the limit is a size and the source does not tell how much is pinned, "" where it does or nothing is.
+func (p Pinned) NotTold(limit config.Pinned) string {
+	if limit.Bytes == 0 || p.Since.IsZero() || p.Bytes >= 0 {
+		return ""
+	}
+	return fmt.Sprintf("max_pinned is %s, but this source does not tell how much our snapshots pin: it takes an age instead, as \"14d\"", output.Size(limit.Bytes))
+}
+
 // PinnedBy looks at our snapshots on the source and, unless base is nil, at the hold on that. The store need not be there.
 func PinnedBy(ctx context.Context, j config.Job, base *snapshot.Mark) (Pinned, error) {
 	src, err := source.Open(ctx, j)
@@ -138,6 +146,9 @@ func letGo(ctx context.Context, j config.Job, failed error) error {
 	p, err := PinnedBy(ctx, j, nil)
 	if err != nil {
 		return nil // the run has said what is wrong with the source
+	}
+	if why := p.NotTold(j.MaxPinned); why != "" {
+		return fmt.Errorf("the base is not let go: %s", why)
 	}
 	why := p.Exceeded(j.MaxPinned, time.Now())
 	if why == "" {

@@ -37,8 +37,10 @@ func (s *Job) pinned(j config.Job, base *snapshot.Mark, now time.Time) {
 		if p.Full >= 0 {
 			s.BaseFull = &p.Full
 		}
-		if why := p.Exceeded(j.MaxPinned, now); why != "" {
-			s.problem(Warning, "%s", why)
+		for _, why := range []string{p.Exceeded(j.MaxPinned, now), p.NotTold(j.MaxPinned)} {
+			if why != "" {
+				s.problem(Warning, "%s", why)
+			}
 		}
 	}
 }
