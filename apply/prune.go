@@ -166,7 +166,21 @@ func (p *pruner) prune(runs []int64) error {
 			return err
 		}
 	}
-	return nil
+	if len(dropped) == 0 {
+		return nil
+	}
+	return p.noteEnded()
+}
+
+// noteEnded has a catalog known for an old one, too, that was copied in the middle: to end the prune by it once more would go by what is not there any more.
+func (p *pruner) noteEnded() error {
+	if err := p.at("ended"); err != nil {
+		return err
+	}
+	if err := p.s.transaction("note that history is rewritten", p.s.raiseRewritten); err != nil {
+		return err
+	}
+	return p.s.noteRewritten()
 }
 
 // removeUnneeded removes what no row needs any more.

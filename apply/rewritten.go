@@ -14,7 +14,7 @@ import (
 // back later would speak of objects that are not there any more, or not whole, and its next run would lead from its manifest to ones that are gone. So
 // catalog and history both have a number, which each of these raises: first, in the transaction with which it begins, that of the catalog, then, before
 // it removes anything, that of history, which is in the name of an empty file: to rename it takes no room. A catalog with a lower number than history is an
-// old copy. (One with a higher number was cut off in between.)
+// old copy. (One with a higher number was cut off in between.) A prune raises both again when it has ended.
 
 // metaRewritten is the number in the catalog; none is 0.
 const metaRewritten = "rewritten"

@@ -55,7 +55,7 @@ func (p *pruneRig) giveUpCopied(at, until int, lost bool) bool {
 }
 
 // TestOldCatalogAfterAPrune copies the catalog before a step of a prune, an erase, or a run that is given up then, and puts it back when that has
-// ended. Where the copy is from before its begin it is refused, by everybody, and doctor makes it anew; else what it says is ended once more. All
+// ended. Where the copy is from before its begin, or from anywhere in a prune, it is refused, by everybody, and doctor makes it anew; else what it says is ended once more. All
 // restore points are right then, and after the next run and prune.
 func TestOldCatalogAfterAPrune(t *testing.T) {
 	r := rand.New(rand.NewPCG(Seed(t), 14))
@@ -84,7 +84,7 @@ func TestOldCatalogAfterAPrune(t *testing.T) {
 		switch kind {
 		case 0:
 			p.day("true")
-			_, err := p.prune(p.copyBefore(at, 0, &begun).Step, kept[1])
+			_, err := p.prune(p.copyBefore(at, 0, nil).Step, kept[1])
 			must(t, err)
 			p.dropped(kept[1])
 		case 1:
