@@ -73,7 +73,7 @@ func Compare(ctx context.Context, r Reader, candidates []uint64, opts Options) (
 func CompareWith(ctx context.Context, readers []Reader, candidates []Candidate, opts Options) (*ChangeSet, error) {
 	c := &comparer{
 		readers: readers, base: newSide(opts.Exclude, readers[0].Base.Root()), next: newSide(opts.Exclude, readers[0].Next.Root()),
-		again: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, uncovered: map[uint64]bool{}, set: NewChangeSet(),
+		again: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, uncovered: map[uint64]bool{}, fates: map[uint64]fate{}, set: NewChangeSet(),
 	}
 	if err := c.sorted(candidates, opts.Again); err != nil {
 		return nil, err
@@ -116,6 +116,7 @@ type comparer struct {
 	others  []uint64        // inodes that are no candidates and are compared all the same
 	// uncovered are inodes that only next shows, though they need not have changed.
 	uncovered map[uint64]bool
+	fates     map[uint64]fate // of inodes of the base that have several names and lost one
 	set       *ChangeSet
 }
 

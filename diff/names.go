@@ -165,22 +165,20 @@ func (w *worker) went(dir Key, e Entry) error {
 	if !visible {
 		return w.wentTooDeep(path, e)
 	}
-	key, err := w.baseKey(e)
-	if err != nil {
-		return err
-	}
-	w.wentName(Name{Path: path, Parent: dir, Key: key, Type: e.kind()}, e.Sub)
 	if e.Sub {
+		w.wentName(Name{Path: path, Parent: dir, Key: PlaceholderKey(e.Ino), Type: e.kind()}, true)
 		return nil
 	}
-	lives, err := w.lives(key)
+	f, first, err := w.fateOf(e.Ino)
 	if err != nil {
 		return err
 	}
-	if !lives {
-		return w.gone(key)
-	}
-	if _, ok := w.candidate(e.Ino); !ok {
+	w.wentName(Name{Path: path, Parent: dir, Key: f.key, Type: e.kind()}, false)
+	switch _, changed := w.candidate(e.Ino); {
+	case !first:
+	case !f.lives:
+		return w.gone(f.key)
+	case !changed:
 		w.mu.Lock()
 		w.others = append(w.others, e.Ino)
 		w.mu.Unlock()
@@ -198,6 +196,39 @@ func (c *comparer) wentName(n Name, sub bool) {
 	}
 }
 
+// fate is what became of an inode of the base.
+type fate struct {
+	key   Key
+	lives bool // next still shows it under some name
+}
+
+// fateOf finds out what became of an inode that lost a name. That takes a look at all names it has: of one with several it is kept, and first
+// is false when another of them asks.
+func (w *worker) fateOf(num uint64) (f fate, first bool, err error) {
+	w.mu.Lock()
+	f, known := w.fates[num]
+	w.mu.Unlock()
+	if known {
+		return f, false, nil
+	}
+	info, ok, err := w.Base.Inode(num)
+	if err == nil && !ok {
+		err = fmt.Errorf("a name means inode %d, which is not there: %w", num, ErrNotNative)
+	}
+	if err != nil {
+		return f, false, err
+	}
+	f.key = Key{num, info.Gen}
+	if f.lives, err = w.lives(f.key); err != nil || info.Nlink <= 1 {
+		return f, true, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, known = w.fates[num] // another worker may have been quicker
+	w.fates[num] = f
+	return f, !known, nil
+}
+
 // lives tells whether next still shows an inode of the base under any name.
 func (w *worker) lives(k Key) (bool, error) {
 	i, ok, err := w.Next.Inode(k.Ino)
@@ -208,7 +239,7 @@ func (w *worker) lives(k Key) (bool, error) {
 	return len(paths) > 0, err
 }
 
-// gone adds an inode that went altogether, and all below it. An inode of several names comes here once for each.
+// gone adds an inode that went altogether, and all below it.
 func (w *worker) gone(k Key) error {
 	info, _, err := w.Base.Inode(k.Ino)
 	if err != nil {
