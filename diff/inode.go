@@ -33,7 +33,9 @@ func (w *worker) inode(num uint64) error {
 	}
 	if len(in.BasePaths) == 0 {
 		in.What = New
-		w.share(in.Paths)
+		if err := w.share(&in); err != nil {
+			return err
+		}
 	} else {
 		in.BaseAttr = base.Attr
 		in.BaseAttr.Nlink = uint32(len(in.BasePaths))
@@ -62,13 +64,17 @@ func (w *worker) flush() {
 	w.found = w.found[:0]
 }
 
-// share takes paths from the names that came, where they are already: one copy in memory.
-func (c *comparer) share(paths []string) {
-	for i, path := range paths {
-		if n, ok := c.set.Linked.Get(Name{Path: path}); ok { // all names are known: nobody writes to it any more
-			paths[i] = n.Path
+// share takes the paths of a new inode from the names that came: one copy in memory. One that did not come meant another inode in the base, and
+// the directory does not show that it went: the generation of an inode was set (chattr -v).
+func (c *comparer) share(in *Inode) error {
+	for i, path := range in.Paths {
+		n, ok := c.set.Linked.Get(Name{Path: path}) // all names are known: nobody writes to it any more
+		if !ok || n.Key != in.Key {
+			return fmt.Errorf("%q is another inode than in the base, though its directory did not change: %w", path, ErrNotNative)
 		}
+		in.Paths[i] = n.Path
 	}
+	return nil
 }
 
 func (w *worker) differences(base, next Info, in *Inode) error {

@@ -27,7 +27,7 @@ type Mark struct {
 	Content uint64
 	// Taken is when the snapshot was made.
 	Taken time.Time
-	// Carry are the inodes that changed while the snapshot was taken, as the driver notes them (LVM); "" where it has not.
+	// Carry are the inodes that the next comparison looks at in any case, as the driver notes them (LVM); "" where it has not.
 	Carry string `json:",omitempty"`
 	// Session names the time for which the source was mounted without a break (LVM); where it is not the one of the base, a crash
 	// may have come between.

@@ -12,8 +12,9 @@ import (
 // tick is longer than the steps in which kernels let the time of a change go on (a jiffy, 10 ms at most).
 const tick = 20 * time.Millisecond
 
-// Carry gives the inodes of a snapshot that changed in the very moment in which it was taken: what is written to them right
-// after it may leave their bytes on the device as they are, the time of change too. They must be handed to the next Diff
+// Carry gives the inodes of a snapshot of which the next one's bytes on the device may not tell that they changed: those that changed in the very
+// moment in which it was taken (what is written to them right after it may leave even the time of change as it is), and swap files. They must be
+// handed to the next Diff
 // that has this snapshot as its base, in Side.Carried, where they are compared with everything that they hold. Diff gives those of
 // its new snapshot: Carry reads all inodes of one that was not compared.
 func Carry(ctx context.Context, s Side) ([]diff.Key, error) {
@@ -26,13 +27,13 @@ func Carry(ctx context.Context, s Side) ([]diff.Key, error) {
 	var keys []diff.Key
 	err = fs.scan(ctx, all, func(num uint64) error {
 		i, _, err := lookUp(fs, num)
-		if err == nil && i.changedAround(s.Taken) {
+		if err == nil && carries(s, fs, num, &i) {
 			keys = append(keys, diff.Key{Ino: num, Gen: i.Gen})
 		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("looking for inodes that changed while the snapshot was taken: %w", err)
+		return nil, fmt.Errorf("looking for inodes whose changes may not show: %w", err)
 	}
 	return keys, nil
 }

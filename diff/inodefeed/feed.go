@@ -106,13 +106,13 @@ func (s *sharedIndex) Names(ino uint64) ([]diff.Ref, error) {
 type feed struct {
 	base, next *tree
 	changed    lvm.Blocks // of the new snapshot, also where the base had ended
-	taken      time.Time  // the new snapshot
+	side       Side       // the new snapshot
 	// reused are the numbers of inodes that mean others in the base, standing the names of those in the base by directory.
 	reused   map[uint64]reusedNumber
 	standing map[uint64][]againName
 	named    named
-	// carry are the inodes that changed around then. Those that are as they were in the base changed before it was taken, or are among
-	// those that it carried.
+	// carry are the inodes that the next comparison has to look at. Those that are as they were in the base need it no more, or are among those
+	// that it carried.
 	carry []diff.Key
 }
 
@@ -131,7 +131,7 @@ func newFeed(base, next Side, changed lvm.Blocks) (*feed, error) {
 	grown := lvm.Block{Off: base.Size, Len: next.Size - base.Size} // empty where it did not grow
 	blocks := lvm.NewBlocks(append(changed[:len(changed):len(changed)], grown), next.Size)
 	return &feed{
-		base: bt, next: nt, changed: blocks, taken: next.Taken,
+		base: bt, next: nt, changed: blocks, side: next,
 		reused: map[uint64]reusedNumber{}, standing: map[uint64][]againName{}, named: named{dirs: map[uint64]unlikeNames{}},
 	}, nil
 }
@@ -144,7 +144,7 @@ func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs [
 		if i.IsDir() {
 			dirs = append(dirs, num)
 		}
-		if i.changedAround(f.taken) {
+		if carries(f.side, f.next.fs, num, &i) {
 			f.carry = append(f.carry, diff.Key{Ino: num, Gen: i.Gen})
 		}
 	}
@@ -181,13 +181,17 @@ func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs [
 	if err != nil {
 		return nil, nil, err
 	}
+	more := f.quotas()
 	for _, k := range carried {
-		i, ok, err := f.next.inode(k.Ino)
+		more = append(more, k.Ino)
+	}
+	for _, num := range more {
+		i, ok, err := f.next.inode(num)
 		if err != nil {
 			return nil, nil, err
 		}
 		if ok {
-			add(k.Ino, i)
+			add(num, i)
 		}
 	}
 	return nums, dirs, nil

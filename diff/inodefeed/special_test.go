@@ -89,6 +89,72 @@ func TestMountedAnew(t *testing.T) {
 	}
 }
 
+// changedFiles are the paths of what a comparison finds changed.
+func changedFiles(t *testing.T, base, next *snap) (found []string) {
+	t.Helper()
+	compare(t, base, next, diff.Options{}).Inodes.Ascend(func(in diff.Inode) bool { found = append(found, in.Paths...); return true })
+	return found
+}
+
+// TestSwapFile: what is swapped out to a file changes nothing but the blocks that it has on the device. The file is found by its first page, when
+// all inodes are read and when it is new, and again from run to run.
+func TestSwapFile(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			v := newVolume(t, kind, volumeSize[kind])
+			empty := v.snapshot()
+			a.Apply(t, v.dir, a.Create("swap", 1<<20, 1), a.Create("swap2", 1<<20, 1), a.Create("other", 1<<20, 1), a.Create("anna's", 1<<20, 1))
+			for _, name := range []string{"swap", "swap2", "anna's"} {
+				command(t, "mkswap", filepath.Join(v.dir, name))
+			}
+			a.Apply(t, v.dir, a.Chown("anna's", 1000, 1000), a.Sync())
+			time.Sleep(2 * tick) // or all would be carried
+			base := v.snapshot()
+			swapped := v.alter(base, "swap")
+			read, err := Carry(t.Context(), base.Side)
+			must(t, err)
+			_, told, err := Diff(t.Context(), empty.Side, base.Side, changed(t, empty, base), index(t, empty), diff.Options{})
+			must(t, err)
+			for _, base.Carried = range [][]diff.Key{read, told} {
+				if found := changedFiles(t, base, swapped); len(base.Carried) != 2 || !slices.Equal(found, []string{"swap"}) {
+					t.Errorf("carried are %v, and %q changed, should be swap", base.Carried, found)
+				}
+			}
+			_, again, err := Diff(t.Context(), base.Side, swapped.Side, changed(t, base, swapped), index(t, base), diff.Options{})
+			must(t, err)
+			if !slices.Equal(again, told) {
+				t.Errorf("carried on are %v, should be %v", again, told)
+			}
+		})
+	}
+}
+
+// TestQuotaFiles: ext4 writes the files of quotas in its top directory past their inodes.
+func TestQuotaFiles(t *testing.T) {
+	v := newVolume(t, a.Ext4, ext4Size)
+	a.Apply(t, v.dir, full("aquota.group"), full("aquota.users"))
+	base := v.snapshot()
+	if found := changedFiles(t, base, v.alter(base, "aquota.group")); !slices.Equal(found, []string{"aquota.group"}) {
+		t.Errorf("changed are %q, should be aquota.group", found)
+	}
+}
+
+// TestGenerationSet: chattr can give an inode another generation, which no directory tells.
+func TestGenerationSet(t *testing.T) {
+	for _, name := range []string{"d", "d/f"} {
+		v := newVolume(t, a.Ext4, ext4Size, "-O", "^metadata_csum") // with checksums ext4 refuses to
+		a.Apply(t, v.dir, a.Mkdir("d"), full("d/f"), full("d/g"))
+		time.Sleep(2 * tick) // or the directories would be compared
+		base := v.snapshot()
+		command(t, "chattr", "-v", "77", filepath.Join(v.dir, name))
+		next := v.snapshot()
+		_, _, err := Diff(t.Context(), base.Side, next.Side, changed(t, base, next), index(t, base), diff.Options{})
+		if !errors.Is(err, diff.ErrNotNative) || !strings.Contains(err.Error(), "another inode") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 // TestCrash: data that was written in place and synced as databases do it, and a crash before the inode's new times got into
 // the journal.
 func TestCrash(t *testing.T) {

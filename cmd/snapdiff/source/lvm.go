@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -201,6 +202,9 @@ func (s *lvmSource) carried(ctx context.Context, base *Snapshot, side inodefeed.
 // mostCarried is how many inodes a mark takes: more of them are looked for again.
 const mostCarried = 100_000
 
+// carryForm begins what a mark has of them. Marks of earlier versions have a list without it, which lacks swap files: it is as if there were none.
+const carryForm = "2:"
+
 // encodeCarry writes inodes into a mark; "" stands for "not known".
 func encodeCarry(keys []diff.Key) string {
 	if len(keys) > mostCarried {
@@ -211,12 +215,12 @@ func encodeCarry(keys []diff.Key) string {
 		list[i] = [2]uint64{k.Ino, k.Gen}
 	}
 	text, _ := json.Marshal(list) // of numbers: it cannot fail
-	return string(text)
+	return carryForm + string(text)
 }
 
 func decodeCarry(text string) ([]diff.Key, bool) {
 	var list [][2]uint64
-	if text == "" || json.Unmarshal([]byte(text), &list) != nil {
+	if text, ok := strings.CutPrefix(text, carryForm); !ok || json.Unmarshal([]byte(text), &list) != nil {
 		return nil, false
 	}
 	keys := make([]diff.Key, len(list))

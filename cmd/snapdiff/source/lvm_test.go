@@ -14,7 +14,7 @@ func TestCarry(t *testing.T) {
 			t.Errorf("%v is read back as %v, %v", keys, got, ok)
 		}
 	}
-	for _, unknown := range []string{"", "[", "{}", encodeCarry(make([]diff.Key, mostCarried+1))} {
+	for _, unknown := range []string{"", "[", "{}", carryForm, "[[12,1]]", encodeCarry(make([]diff.Key, mostCarried+1))} {
 		if got, ok := decodeCarry(unknown); ok {
 			t.Errorf("%q is read as %v", unknown, got)
 		}

@@ -1,0 +1,57 @@
+package inodefeed
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Two kinds of files are written without any trace in their inodes, the times included. Blocks of a swap file are written to the device, past
+// the filesystem (mm/swapfile.c), and ext4 writes the files of quotas that lie in its top directory itself (ext4_quota_write in fs/ext4/super.c). So
+// they are candidates in every run.
+
+// quotaFiles are the names that quota-tools has for files of quotas; the second pair is of their old format.
+var quotaFiles = []string{"aquota.user", "aquota.group", "quota.user", "quota.group"}
+
+// quotas gives the files of quotas.
+func (f *feed) quotas() (nums []uint64) {
+	for _, name := range quotaFiles {
+		if st, err := f.next.root.Lstat(name); err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			nums = append(nums, st.Ino)
+		}
+	}
+	return nums
+}
+
+// leastSwap is the smallest swap area that mkswap(8) makes, 10 pages.
+const leastSwap = 10 * 4096
+
+// swapMagics are what stands at the end of a swap area's first page: union swap_header of include/linux/swap.h, and what hibernation puts there
+// (kernel/power/swap.c).
+var swapMagics = []string{"SWAPSPACE2", "S1SUSPEND\x00"}
+
+// swaps tells a file that is made for swapping to, whether that is going on or not. It is root's: of others swapon(8) warns. One whose first page
+// cannot be read is none: nothing can be swapped to it.
+func swaps(s Side, fs filesystem, num uint64, i *inode) bool {
+	if !i.IsRegular() || i.UID != 0 || i.Size < leastSwap || i.Size%4096 != 0 {
+		return false
+	}
+	fd, err := openHandle(s.Root, fs.handle(num, i.Gen))
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var magic [10]byte
+	for _, page := range []int64{4 << 10, 16 << 10, 64 << 10} {
+		n, err := unix.Pread(fd, magic[:], page-int64(len(magic)))
+		if err == nil && slices.Contains(swapMagics, string(magic[:n])) {
+			return true
+		}
+	}
+	return false
+}
+
+// carries tells an inode that the next run has to look at, whatever its bytes on the device say.
+func carries(s Side, fs filesystem, num uint64, i *inode) bool {
+	return i.changedAround(s.Taken) || swaps(s, fs, num, i)
+}
