@@ -111,6 +111,17 @@ type ChangeSet struct {
 	Settled []Key
 	// Full says why the comparison was a full one; "" when a native diff was used.
 	Full string
+	// Dirs is how directories were compared. Zero after a full comparison, which reads all of them.
+	Dirs DirCount
+}
+
+// DirCount counts directories that are in both snapshots and may have changed.
+type DirCount struct {
+	// Changed are those of which names or anything else may differ.
+	Changed int `json:"changed"`
+	// Whole are those among them of which every name was read in both snapshots, because what differs could not be told, or not be proved,
+	// from less.
+	Whole int `json:"read_whole"`
 }
 
 // NewChangeSet makes an empty change set.

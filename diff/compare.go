@@ -26,8 +26,8 @@ type Reader struct {
 	Base, Next Tree
 	Content    Content
 	// Names, if not nil, gives the names that went from and came into a directory that is in both. A name that is on both
-	// lists and means the same inode in both does no harm. nil: the directory is read whole on both sides.
-	Names func(dir uint64) (went, came []Entry, err error)
+	// lists and means the same inode in both does no harm. whole: it was read whole on both sides, as it is by all where this is nil.
+	Names func(dir uint64) (went, came []Entry, whole bool, err error)
 }
 
 // Candidate is an inode of the new snapshot that may have changed.

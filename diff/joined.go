@@ -147,7 +147,7 @@ type Forest interface {
 	NextTree(child uint64) Tree
 	// Compare gives what compares files and directories of a child that is in both, as in Reader; names may be nil. It is called after BaseTree
 	// and NextTree of that child.
-	Compare(child uint64) (content Content, names func(dir uint64) (went, came []Entry, err error))
+	Compare(child uint64) (content Content, names func(dir uint64) (went, came []Entry, whole bool, err error))
 }
 
 // CompareJoined is CompareWith for snapshots of several filesystems. The candidates have joined numbers; of a child that is new all inodes are
@@ -345,27 +345,27 @@ func (r *joinedReader) content(num uint64, base, next Info, basePath, nextPath s
 	return content(ino, base, next, basePath, nextPath)
 }
 
-func (r *joinedReader) names(dir uint64) (went, came []Entry, err error) {
+func (r *joinedReader) names(dir uint64) (went, came []Entry, whole bool, err error) {
 	child, ino := r.both(dir)
 	_, names := r.forest.Compare(child)
 	if names == nil || r.other[dir] {
 		if went, err = entries(r.base, dir); err == nil {
 			came, err = entries(r.next, dir)
 		}
-		return went, came, err
+		return went, came, true, err
 	}
-	if went, came, err = names(ino); err != nil {
-		return nil, nil, err
+	if went, came, whole, err = names(ino); err != nil {
+		return nil, nil, false, err
 	}
 	for i, e := range went {
 		if went[i], err = r.base.joinEntry(child, dir, e); err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 	}
 	for i, e := range came {
 		if came[i], err = r.next.joinEntry(child, dir, e); err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 	}
-	return went, came, nil
+	return went, came, whole, nil
 }

@@ -18,16 +18,10 @@ func (w *worker) names(num uint64) error {
 		return err
 	}
 	var went, came []Entry
-	switch inBase := len(was) > 0; {
-	case inBase && w.Reader.Names != nil:
-		went, came, err = w.Reader.Names(num)
-	case inBase:
-		if went, err = entries(w.Base, num); err != nil {
-			return err
-		}
+	if len(was) == 0 {
 		came, err = entries(w.Next, num)
-	default:
-		came, err = entries(w.Next, num)
+	} else {
+		went, came, err = w.inBoth(num)
 	}
 	if err != nil {
 		return err
@@ -46,6 +40,23 @@ func (w *worker) names(num uint64) error {
 		}
 	}
 	return nil
+}
+
+// inBoth gives the names that went from and came into a directory that is in both.
+func (w *worker) inBoth(dir uint64) (went, came []Entry, err error) {
+	whole := true
+	if w.Reader.Names != nil {
+		went, came, whole, err = w.Reader.Names(dir)
+	} else if went, err = entries(w.Base, dir); err == nil {
+		came, err = entries(w.Next, dir)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.set.Dirs.Changed++
+	if whole {
+		w.set.Dirs.Whole++
+	}
+	return went, came, err
 }
 
 func entries(t Tree, dir uint64) (all []Entry, err error) {

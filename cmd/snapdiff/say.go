@@ -89,6 +89,9 @@ func (a *app) noteReport(r *job.Report) {
 	if r.Reason != "" {
 		attrs = append(attrs, "reason", r.Reason)
 	}
+	if d := r.Directories; d != nil {
+		attrs = append(attrs, "dirs_changed", d.Changed, "dirs_read_whole", d.Whole)
+	}
 	a.note(slog.LevelInfo, r.Job, r.Run, strings.TrimPrefix(r.Sentence(), r.Job+": "+r.Run+" "), attrs...)
 }
 

@@ -122,7 +122,7 @@ func (f *forest) NextTree(number uint64) diff.Tree {
 }
 
 // Compare implements diff.Forest.
-func (f *forest) Compare(number uint64) (diff.Content, func(uint64) (went, came []diff.Entry, err error)) {
+func (f *forest) Compare(number uint64) (diff.Content, func(uint64) (went, came []diff.Entry, whole bool, err error)) {
 	f.bound = f.all[number].bound
 	return f.content, f.names
 }

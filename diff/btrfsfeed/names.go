@@ -13,12 +13,13 @@ import (
 // A name's item tells when it was put there, and btrfs keeps twice the sum of the lengths of a directory's names as its size. So the
 // leaves that are newer than the base tell what came, and the sizes then how long the names that went were: mostly nothing, and
 // else it is known when all of them have been found, which mostly lay in these leaves too.
-func (r *reader) names(dir uint64) (went, came []diff.Entry, err error) {
+func (r *reader) names(dir uint64) (went, came []diff.Entry, whole bool, err error) {
 	went, came, ok, err := r.narrow(dir)
 	if err != nil || ok {
-		return went, came, err
+		return went, came, false, err
 	}
-	return r.unlike(dir)
+	went, came, err = r.unlike(dir)
+	return went, came, true, err
 }
 
 // narrow is names without reading what did not change. Not ok: it cannot be proved that these are all.

@@ -35,15 +35,15 @@ func (t nextTree) Unlike(dir uint64) (went, came []diff.Entry, ok bool, err erro
 }
 
 // names is diff.Reader.Names.
-func (f *feed) names(dir uint64) (went, came []diff.Entry, err error) {
+func (f *feed) names(dir uint64) (went, came []diff.Entry, whole bool, err error) {
 	went, came, ok, err := f.unlike(dir)
 	if err != nil || ok {
-		return went, came, err
+		return went, came, false, err
 	}
 	if err := f.base.Entries(dir, func(e diff.Entry) error { went = append(went, e); return nil }); err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
-	return went, came, f.next.Entries(dir, func(e diff.Entry) error { came = append(came, e); return nil })
+	return went, came, true, f.next.Entries(dir, func(e diff.Entry) error { came = append(came, e); return nil })
 }
 
 // named keeps what was told of directories: each is asked for twice.

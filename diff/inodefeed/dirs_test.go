@@ -326,6 +326,55 @@ func TestDirectoryBlocks(t *testing.T) {
 	}
 }
 
+// TestMailFolders: a new message in each of some large folders has none of them read whole, of the blocks of each a few, and the change set says
+// so; it also says when all of a folder had to be read.
+func TestMailFolders(t *testing.T) {
+	for _, f := range []struct {
+		kind    a.Kind
+		options []string
+		whole   bool // blocks of this form are not read here
+	}{{kind: a.Ext4}, {kind: a.XFS}, {kind: a.Ext4, options: []string{"-O", "^filetype"}, whole: true}} {
+		t.Run(fmt.Sprint(f.kind, f.options), func(t *testing.T) {
+			v := newVolume(t, f.kind, volumeSize[f.kind], f.options...)
+			sizes := []int{1000, 1000, 10_000}
+			name := func(folder, message int) string {
+				return filepath.Join(v.dir, fmt.Sprintf("%d/17%08d.M%06dP%d.host,S=1234:2,S", folder, message, message*7919%1_000_000, folder))
+			}
+			for i, size := range sizes {
+				must(t, os.Mkdir(filepath.Join(v.dir, fmt.Sprint(i)), 0o700))
+				for j := range size {
+					first := j / 3000 * 3000 // links take no room
+					if j == first {
+						must(t, os.WriteFile(name(i, j), nil, 0o600))
+					} else {
+						must(t, os.Link(name(i, first), name(i, j)))
+					}
+				}
+			}
+			base := v.snapshot()
+			for i, size := range sizes {
+				must(t, os.WriteFile(name(i, size), []byte("new"), 0o600))
+			}
+			next := v.snapshot()
+			set, _, err := Diff(t.Context(), base.Side, next.Side, changed(t, base, next), index(t, base), diff.Options{})
+			must(t, err)
+			want := diff.DirCount{Changed: 3}
+			if f.whole {
+				want.Whole = 3
+			}
+			if set.Dirs != want || set.Linked.Len() != 3 || set.Unlinked.Len() != 0 {
+				t.Errorf("%d names went, %d came; directories: %+v, want %+v", set.Unlinked.Len(), set.Linked.Len(), set.Dirs, want)
+			}
+			if f.whole {
+				return
+			}
+			if sum := narrowAll(t, base, next); sum.differ != 3 || sum.read*4 > 3*sum.blocks { // what is told to differ is 16 blocks long
+				t.Errorf("for %d names that differ %d of %d blocks were read", sum.differ, sum.read, sum.blocks)
+			}
+		})
+	}
+}
+
 // TestDirectoryForms: directories that grow through all forms and shrink again.
 func TestDirectoryForms(t *testing.T) {
 	options := map[a.Kind][]string{a.Ext4: {"-b", "1024"}}

@@ -187,7 +187,7 @@ func (f *forest) BaseTree(number uint64) diff.Tree { return f.feeds[number].base
 func (f *forest) NextTree(number uint64) diff.Tree { return f.feeds[number].next }
 
 // Compare implements diff.Forest.
-func (f *forest) Compare(number uint64) (diff.Content, func(uint64) (went, came []diff.Entry, err error)) {
+func (f *forest) Compare(number uint64) (diff.Content, func(uint64) (went, came []diff.Entry, whole bool, err error)) {
 	return (&contents{feed: f.feeds[number], buf: &f.buf}).compare, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/diff"
 )
 
 // Report is what one finished run did: a restore point.
@@ -22,6 +23,8 @@ type Report struct {
 	Reason string `json:"reason,omitempty"`
 	apply.Counts
 	Seconds float64 `json:"seconds"`
+	// Directories is how a native comparison looked at directories, in the report of the run itself.
+	Directories *diff.DirCount `json:"directories,omitempty"`
 	// History is the space, in bytes, of what this run replaced and earlier restore points need.
 	History int64 `json:"history_bytes"`
 	// Failed is the number of files that could not be copied; Incomplete names them, in the report of the run itself.

@@ -58,9 +58,10 @@ type runner struct {
 	exclude *diff.Exclude
 	// why is why this run has to compare in full; "" if it need not.
 	why     string
-	skipped []output.Path // nested subvolumes that the run met
-	back    string        // that an altered mirror was brought back; "" if it was not
-	clock   string        // what is to be said of it; see noteClock
+	skipped []output.Path  // nested subvolumes that the run met
+	dirs    *diff.DirCount // of a native comparison, for the report
+	back    string         // that an altered mirror was brought back; "" if it was not
+	clock   string         // what is to be said of it; see noteClock
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
 	// destroying gives the error of Options.Destroy when that has ended; nil: it was not called.
@@ -414,7 +415,11 @@ func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.R
 func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, error) {
 	c := run.Changes
 	r.say("changed: %d names went, %d came, %d inodes are new or differ", c.Unlinked.Len(), c.Linked.Len(), c.Inodes.Len())
-	r.skipped = nil
+	if r.skipped, r.dirs = nil, nil; run.How == "native" {
+		dirs := c.Dirs // a copy: the change set is to go when it is used up
+		r.dirs = &dirs
+		r.say("%d directories changed, of which %d had to be read whole", c.Dirs.Changed, c.Dirs.Whole)
+	}
 	for _, path := range c.Skipped {
 		r.skip(path, "")
 	}
@@ -560,6 +565,7 @@ func (r *runner) report(result *apply.Result) (*Report, error) {
 	}
 	report := newReport(r.job.Name, *last)
 	report.Skipped = r.skipped
+	report.Directories, r.dirs = r.dirs, nil
 	if r.clock != "" {
 		report.Warnings, r.clock = append(report.Warnings, r.clock), ""
 	}
