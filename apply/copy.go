@@ -41,6 +41,7 @@ type firstCopy struct {
 	batchFiles   int64         // a batch is closed after so many files
 	batchBytes   int64         // or so many bytes
 	batchTime    time.Duration // or so long
+	mostWaiting  int64         // files that no batch has yet; who wants to copy more waits
 
 	build  *builder
 	built  builtFiles // since the last batch
@@ -54,6 +55,8 @@ type firstCopy struct {
 
 	mu     sync.Mutex
 	batch  copyBatch   // complete, not marked
+	taken  int64       // counts.Files when the last batch was closed
+	room   *sync.Cond  // taken has grown, or the copy is stopped
 	err    error       // the first error that stops the copy
 	killed atomic.Bool // step said stop: do nothing any more
 }
@@ -102,7 +105,11 @@ const (
 	defaultBatchBytes = 2 << 30
 	defaultBatchTime  = 5 * time.Second
 	progressTime      = 200 * time.Millisecond
-	rootNode          = 1
+
+	// defaultWaiting keeps what is noted of files below some 10 MB: to write a batch to a slow disk, while others are copied, takes minutes.
+	defaultWaiting = 100_000
+
+	rootNode = 1
 )
 
 var defaultBatchFiles int64 = 20_000
@@ -127,6 +134,10 @@ func (f *firstCopy) defaults() {
 	if f.progress == nil {
 		f.progress = func(Progress) {}
 	}
+	if f.mostWaiting == 0 {
+		f.mostWaiting = defaultWaiting
+	}
+	f.room = sync.NewCond(&f.mu)
 	if f.batchFiles == 0 {
 		f.batchFiles, f.batchBytes, f.batchTime = defaultBatchFiles, defaultBatchBytes, defaultBatchTime
 	}
@@ -143,8 +154,11 @@ func (f *firstCopy) run(ctx context.Context) error {
 		}
 		return err
 	}
+	f.taken = f.counts.Files.Load()
 	stop := context.AfterFunc(ctx, f.queue.stop)
 	defer stop()
+	wake := context.AfterFunc(ctx, f.wake)
+	defer wake()
 	marked := make(chan error, 1)
 	ended := make(chan struct{})
 	go func() { marked <- f.markAll(ended) }()
@@ -212,6 +226,22 @@ func (f *firstCopy) at(name string) error {
 	return err
 }
 
+// wait waits until there are not too many files that no batch has.
+func (f *firstCopy) wait(ctx context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.counts.Files.Load()-f.taken >= f.mostWaiting && ctx.Err() == nil {
+		f.room.Wait()
+	}
+}
+
+// wake lets those go on that wait.
+func (f *firstCopy) wake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.room.Broadcast()
+}
+
 // complete puts a directory into the present batch.
 func (f *firstCopy) complete(d markedDir, bad []badEntry) {
 	f.mu.Lock()
@@ -255,8 +285,10 @@ func (f *firstCopy) markBatch() error {
 	batch := f.batch
 	f.batch = copyBatch{}
 	built := f.built.take() // all files of the batch are among them
+	f.taken = f.counts.Files.Load()
+	f.room.Broadcast()
 	f.mu.Unlock()
-	if f.killed.Load() || len(batch.dirs) == 0 {
+	if f.killed.Load() || len(batch.dirs)+len(built) == 0 {
 		return nil
 	}
 	if err := f.at("sync"); err != nil {

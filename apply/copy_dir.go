@@ -138,6 +138,7 @@ func (f *firstCopy) copyPart(ctx context.Context, d *openCopy, part []copyEntry)
 
 // copyEntries copies names in the order of their inode numbers, which is about that of their places on the disk.
 func (f *firstCopy) copyEntries(ctx context.Context, d *openCopy, part []copyEntry) error {
+	f.wait(ctx)
 	slices.SortFunc(part, func(a, b copyEntry) int { return cmp.Compare(a.ino, b.ino) })
 	for _, e := range part {
 		if ctx.Err() != nil {
