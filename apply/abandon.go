@@ -158,17 +158,24 @@ func (x *execution) takeBackContents(in *diff.Inode) error {
 		if err := ignoreMissing(x.s.stage.Unlink(tmp)); err != nil {
 			return err
 		}
-		if err := beneath.Link(old.root, old.path, x.s.stage, tmp); err != nil {
-			return err
+		err = beneath.Link(old.root, old.path, x.s.stage, tmp)
+		switch {
+		case err == nil:
+			err = x.put(tmp, path, false)
+		case errors.Is(err, syscall.EMLINK) && old.root == x.s.history_ && x.unlinked[in.Key] == 0:
+			// It has as many names as can be: this is the last that it lacks, and history needs none.
+			err = beneath.Rename(old.root, old.path, x.s.tree, path, 0)
+			*old = place{x.s.tree, path}
 		}
-		if err := x.put(tmp, path, false); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// restage gives an inode a name in stage, by one that it kept. (Without any, it is renamed there from one that came.)
+// restage gives an inode a name in stage, by one that it kept. (Without any, or if it can have no more names, it is renamed there from one that
+// came.)
 func (x *execution) restage(in *diff.Inode) error {
 	for _, path := range in.Paths {
 		if x.linked[path] {
@@ -178,6 +185,9 @@ func (x *execution) restage(in *diff.Inode) error {
 			return err
 		}
 		err := beneath.Link(x.s.tree, path, x.s.stage, oldName(in.Key))
+		if errors.Is(err, syscall.EMLINK) {
+			return nil
+		}
 		if !missing(err) {
 			return err
 		}
@@ -317,7 +327,7 @@ func (x *execution) putBackName(n *diff.Name) error {
 	case old != nil && n.Type == unix.S_IFDIR:
 		return x.fill(n.Path, func() error { return beneath.Rename(old.root, old.path, x.s.tree, n.Path, unix.RENAME_NOREPLACE) })
 	case old != nil:
-		return x.fill(n.Path, func() error { return beneath.Link(old.root, old.path, x.s.tree, n.Path) })
+		return x.fill(n.Path, func() error { return x.linkFrom(old, n.Path) })
 	case n.Type == unix.S_IFDIR: // removed by the run, when it was empty
 		return x.fill(n.Path, func() error { return x.s.tree.Mkdir(n.Path, 0o700) })
 	}

@@ -278,8 +278,8 @@ func (x *execution) keep(in *diff.Inode, old *place) error {
 		return beneath.Rename(x.s.stage, old.path, x.s.history_, x.grave(in.Key), 0)
 	}
 	err := beneath.Link(old.root, old.path, x.s.history_, x.grave(in.Key))
-	if errors.Is(err, syscall.EMLINK) { // it has as many names as can be: it gives one up, which the new content gets
-		err = beneath.Rename(old.root, old.path, x.s.history_, x.grave(in.Key), 0)
+	if errors.Is(err, syscall.EMLINK) { // it has as many names as can be, all of which must stay until the new content has them
+		err = x.keepCopy(in.Key, *old, in.BaseAttr)
 	}
 	return err
 }
@@ -296,8 +296,7 @@ func (x *execution) relink(in *diff.Inode) error {
 			return err
 		}
 	}
-	staged := old.root == x.s.stage
-	if staged && len(in.Paths) == 1 && x.linked[in.Paths[0]] {
+	if old.root == x.s.stage && len(in.Paths) == 1 && x.linked[in.Paths[0]] {
 		if err := x.at("link"); err != nil {
 			return err
 		}
@@ -315,7 +314,7 @@ func (x *execution) relink(in *diff.Inode) error {
 			return err
 		}
 	}
-	if !staged {
+	if old.root != x.s.stage {
 		return nil
 	}
 	if err := x.at("unstage"); err != nil {
@@ -324,7 +323,7 @@ func (x *execution) relink(in *diff.Inode) error {
 	return x.s.stage.Unlink(old.path)
 }
 
-// addLink gives an inode of the mirror, whose number is ino, one more name.
+// addLink gives an inode, whose number is ino, one more name in the mirror.
 func (x *execution) addLink(in *diff.Inode, old *place, ino uint64, path string) error {
 	st, err := x.s.tree.Lstat(path)
 	if err == nil && st.Ino == ino {
@@ -333,11 +332,24 @@ func (x *execution) addLink(in *diff.Inode, old *place, ino uint64, path string)
 	if err := x.at("link"); err != nil {
 		return err
 	}
-	err = x.fill(path, func() error { return beneath.Link(old.root, old.path, x.s.tree, path) })
+	err = x.fill(path, func() error { return x.linkFrom(old, path) })
 	err = writeError(path, "link", err)
 	if IsBadFile(err) {
 		x.problem(in.Key, path, err)
 		return nil
+	}
+	return err
+}
+
+// linkFrom gives an inode a name of the mirror that is free. If it has as many names as its filesystem allows, it gives up the one in stage, which
+// nothing but this needs, and old is the new one.
+func (x *execution) linkFrom(old *place, path string) error {
+	err := beneath.Link(old.root, old.path, x.s.tree, path)
+	if !errors.Is(err, syscall.EMLINK) || old.root != x.s.stage {
+		return err
+	}
+	if err = beneath.Rename(old.root, old.path, x.s.tree, path, unix.RENAME_NOREPLACE); err == nil {
+		*old = place{x.s.tree, path}
 	}
 	return err
 }

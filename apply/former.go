@@ -70,18 +70,38 @@ func (x *execution) fromBase(k diff.Key, path string, was diff.Attr) (bool, erro
 	if err := x.at("keep from base"); err != nil {
 		return false, err
 	}
-	tmp := newName(k) + "-base" // what it becomes may be there already
-	_, err := x.build.build(place{x.base, path}, place{x.s.stage, tmp}, nil, nil)
+	err := x.keepCopy(k, place{x.base, path}, was)
 	if IsBadFile(err) {
 		return false, nil
 	}
+	return err == nil, err
+}
+
+// keepCopy puts a copy of an inode into history, where it is on the disk when it has its name.
+func (x *execution) keepCopy(k diff.Key, from place, was diff.Attr) error {
+	tmp := newName(k) + "-base"                                                 // what it becomes may be there already
+	_, err := x.build.build(from, place{x.s.stage, tmp}, &from, []diff.Range{}) // a clone, where that can be
 	if err == nil {
 		err = syncFile(x.s.stage, tmp, was)
 	}
-	if err != nil {
-		return false, fmt.Errorf("keeping what %q was: %w", path, err)
+	if err == nil {
+		err = x.forgetSum(tmp)
 	}
-	return true, beneath.Rename(x.s.stage, tmp, x.s.history_, x.grave(k), 0)
+	if err != nil {
+		return fmt.Errorf("keeping what %q was: %w", from.path, err)
+	}
+	return beneath.Rename(x.s.stage, tmp, x.s.history_, x.grave(k), 0)
+}
+
+// forgetSum takes out the checksum of an inode that had this one's number before: the run may be given up before it notes another.
+func (x *execution) forgetSum(staged string) error {
+	st, err := x.s.stage.Lstat(staged)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.s.setSums([]fileSum{{ino: st.Ino}})
 }
 
 // syncFile writes a regular file to its disk. All else is metadata, which keeps its order.

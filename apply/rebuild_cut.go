@@ -148,8 +148,12 @@ func (r *rebuilder) reuniteNode(c *cutRun, node int64, places []manifestPlace) e
 		if err == nil {
 			err = beneath.Link(right.root, right.path, r.s.stage, tmp)
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			err = beneath.Rename(r.s.stage, tmp, r.s.tree, name.path, 0)
+		case errors.Is(err, syscall.EMLINK) && right.root == r.s.history_: // it has as many names as can be, and history needs none
+			err = beneath.Rename(right.root, right.path, r.s.tree, name.path, 0)
+			right = place{r.s.tree, name.path}
 		}
 		if err != nil {
 			return fmt.Errorf("giving %q its other names' contents: %w", name.path, err)
@@ -252,7 +256,7 @@ func (r *rebuilder) unstage(x *execution, k diff.Key, path string) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		err = x.onWay(path, func() error { return beneath.Rename(r.s.stage, staged, r.s.tree, path, unix.RENAME_NOREPLACE) })
 	} else {
-		err = x.onWay(path, func() error { return beneath.Link(r.s.stage, staged, r.s.tree, path) })
+		err = x.onWay(path, func() error { return x.linkFrom(&place{r.s.stage, staged}, path) })
 	}
 	if errors.Is(err, fs.ErrExist) || missing(err) {
 		return nil // emptyOld keeps it
