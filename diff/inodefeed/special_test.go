@@ -129,6 +129,21 @@ func TestSwapFile(t *testing.T) {
 	}
 }
 
+// TestSwapNotRead: to look for swap files brings no page into memory that was never written, since it would be taken for data.
+func TestSwapNotRead(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			v := newVolume(t, kind, volumeSize[kind])
+			a.Apply(t, v.dir, a.Create("f", 1<<20, 1), a.Create("g", 1<<20, 1), a.Create("h", 0, 1))
+			m := newMirror(v)
+			m.run()
+			a.Apply(t, v.dir, a.ZeroRange("f", 4096, 500_000), a.ZeroRange("g", 0, 500_000), a.Prealloc("h", 0, 1<<20))
+			time.Sleep(2 * tick) // or they would be carried without a look
+			m.run()
+		})
+	}
+}
+
 // TestQuotaFiles: ext4 writes the files of quotas in its top directory past their inodes.
 func TestQuotaFiles(t *testing.T) {
 	v := newVolume(t, a.Ext4, ext4Size)

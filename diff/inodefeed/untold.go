@@ -1,6 +1,7 @@
 package inodefeed
 
 import (
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,7 @@ const leastSwap = 10 * 4096
 var swapMagics = []string{"SWAPSPACE2", "S1SUSPEND\x00"}
 
 // swaps tells a file that is made for swapping to, whether that is going on or not. It is root's: of others swapon(8) warns. One whose first page
-// cannot be read is none: nothing can be swapped to it.
+// cannot be read is none: nothing can be swapped to it. Only a page that was written is read, and nothing ahead (see openFile).
 func swaps(s Side, fs filesystem, num uint64, i *inode) bool {
 	if !i.IsRegular() || i.UID != 0 || i.Size < leastSwap || i.Size%4096 != 0 {
 		return false
@@ -41,14 +42,15 @@ func swaps(s Side, fs filesystem, num uint64, i *inode) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	var magic [10]byte
-	for _, page := range []int64{4 << 10, 16 << 10, 64 << 10} {
-		n, err := unix.Pread(fd, magic[:], page-int64(len(magic)))
-		if err == nil && slices.Contains(swapMagics, string(magic[:n])) {
-			return true
-		}
+	page := int64(os.Getpagesize())
+	es, _, err := extents(fd, page)
+	if err != nil || len(es) == 0 || es[0].off > 0 || es[0].len < page {
+		return false
 	}
-	return false
+	unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM)
+	var magic [10]byte
+	n, err := unix.Pread(fd, magic[:], page-int64(len(magic)))
+	return err == nil && slices.Contains(swapMagics, string(magic[:n]))
 }
 
 // carries tells an inode that the next run has to look at, whatever its bytes on the device say.
