@@ -181,54 +181,79 @@ func (n node) xattrValue(name string) ([]byte, error) {
 	return buf[:max(size, 0)], err
 }
 
+// firstBad is the first error that concerns one attribute of an inode alone: the others are set all the same, as a directory is there whether all of
+// its attributes can be had or not.
+type firstBad struct{ err error }
+
+// stops keeps such an error, and tells any other.
+func (f *firstBad) stops(err error) bool {
+	bad := IsBadFile(err)
+	if bad && f.err == nil {
+		f.err = err
+	}
+	return err != nil && !bad
+}
+
 // copyAttributes gives to the owner, extended attributes, mode and mtime of from, which is described by want. Only what
 // differs is set, in an order in which nothing undoes what came before: a change of owner drops capabilities and set-id bits, an
-// ACL changes the mode, and everything else comes before the time. have is what it is in the end.
+// ACL changes the mode, and everything else comes before the time. have is what it is in the end. A BadFile error is of the first attribute that
+// could not be set.
 func copyAttributes(from, to node, want *unix.Stat_t) (have unix.Stat_t, err error) {
+	var failed firstBad
 	names, err := from.xattrNames()
-	if err != nil {
-		return have, readError(from.path, "list the attributes of", err)
+	if err = readError(from.path, "list the attributes of", err); failed.stops(err) {
+		return have, err
 	}
+	listed := err == nil
 	if err := to.stat(&have); err != nil {
 		return have, writeError(from.path, "stat", err)
 	}
 	if have.Mode&unix.S_IFMT != want.Mode&unix.S_IFMT {
 		return have, fmt.Errorf("%q in the store is not of the type that the snapshot has", to.path)
 	}
-	chown := have.Uid != want.Uid || have.Gid != want.Gid
-	if chown {
-		if err := to.chown(want.Uid, want.Gid); err != nil {
+	changed := have.Uid != want.Uid || have.Gid != want.Gid
+	if changed {
+		if err := to.chown(want.Uid, want.Gid); err != nil { // no mode is set then: a set-uid bit is not for another owner
 			return have, writeError(from.path, "change the owner of", err)
 		}
 	}
-	xattrs, err := copyXattrs(from, to, names)
-	if err != nil {
+	if listed {
+		xattrs, err := copyXattrs(from, to, names)
+		if failed.stops(err) {
+			return have, err
+		}
+		changed = changed || xattrs
+	}
+	if changed {
+		if err := to.stat(&have); err != nil {
+			return have, writeError(from.path, "stat", err)
+		}
+	}
+	if err := setModeAndTime(from.path, to, &have, want); failed.stops(err) {
 		return have, err
 	}
-	if chown || xattrs {
-		err = writeError(from.path, "stat", to.stat(&have))
-	}
-	if err == nil {
-		err = setModeAndTime(from.path, to, &have, want)
-	}
-	return have, err
+	return have, failed.err
 }
 
 // setModeAndTime ends the making of an inode, which is as have tells, and looks whether all arrived: what a filesystem cannot hold it
 // cuts silently. have is what it is then.
 func setModeAndTime(path string, to node, have, want *unix.Stat_t) error {
+	var failed firstBad
 	if have.Mode != want.Mode && want.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := to.chmod(want.Mode & 0o7777); err != nil {
-			return writeError(path, "change the mode of", err)
+		if err := writeError(path, "change the mode of", to.chmod(want.Mode&0o7777)); failed.stops(err) {
+			return err
 		}
 	}
 	if have.Mtim != want.Mtim {
-		if err := to.setMtime(want.Mtim); err != nil {
-			return writeError(path, "set the time of", err)
+		if err := writeError(path, "set the time of", to.setMtime(want.Mtim)); failed.stops(err) {
+			return err
 		}
 	}
 	if err := to.stat(have); err != nil {
 		return writeError(path, "stat", err)
+	}
+	if failed.err != nil {
+		return failed.err
 	}
 	return writeError(path, "set the attributes of", differs(have, want))
 }
@@ -248,8 +273,10 @@ func differs(have, want *unix.Stat_t) error {
 	return nil
 }
 
-// copyXattrs makes the extended attributes of to those of from, whose names are given. changed: it did something.
+// copyXattrs makes the extended attributes of to those of from, whose names are given. changed: it did something. A BadFile error is of the first
+// that could not be set.
 func copyXattrs(from, to node, names []string) (changed bool, err error) {
+	var failed firstBad
 	old, err := to.xattrNames()
 	if err != nil {
 		return false, writeError(from.path, "list the attributes of", err)
@@ -263,20 +290,27 @@ func copyXattrs(from, to node, names []string) (changed bool, err error) {
 			continue
 		}
 		changed = true
-		// A default ACL that is gone already is no failure.
-		if err := to.removeXattr(name); err != nil && err != unix.ENODATA {
-			return true, writeError(from.path, fmt.Sprintf("remove attribute %q of", name), err)
+		err := to.removeXattr(name)
+		if err == unix.ENODATA { // a default ACL that is gone already is no failure
+			continue
+		}
+		if err = writeError(from.path, fmt.Sprintf("remove attribute %q of", name), err); failed.stops(err) {
+			return true, err
 		}
 	}
 	for _, name := range names {
 		value, err := from.xattrValue(name)
-		if err != nil {
-			return changed, readError(from.path, fmt.Sprintf("read attribute %q of", name), err)
+		if err = readError(from.path, fmt.Sprintf("read attribute %q of", name), err); failed.stops(err) {
+			return changed, err
+		} else if err != nil {
+			continue
 		}
 		changed = true
 		if err := to.setXattr(name, value); err != nil {
-			return true, xattrError(to.dir, from.path, name, err)
+			if err = xattrError(to.dir, from.path, name, err); failed.stops(err) {
+				return true, err
+			}
 		}
 	}
-	return changed, nil
+	return changed, failed.err
 }

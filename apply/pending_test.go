@@ -3,6 +3,7 @@ package apply_test
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -150,6 +151,32 @@ func TestWhatAFirstCopyLacks(t *testing.T) {
 	if reason := r.needsFull(); reason != "" {
 		t.Error(reason)
 	}
+}
+
+// A directory with an attribute that the mirror cannot hold has all others there, whichever run makes it: with the mode 0700 that it is made with
+// nobody whom it belongs to could use a copy of it.
+func TestDirectoryWithoutOneAttribute(t *testing.T) {
+	r := newExt4Rig(t)
+	const attributes = `setfattr -n user.a -v first $d; setfattr -n user.z -v last $d; ` + tooBig + `$d; setfacl -m u:7:r $d; chown 7:8 $d; chmod 2751 $d; touch -d 2001-02-03T04:05:06.789 $d`
+	r.day(`mkdir first; echo f > first/f; d=first; `+attributes, false, 1)
+	r.day(`mkdir later; echo f > later/f; d=later; `+attributes, false, 2)
+	r.day(`mkdir full; echo f > full/f; d=full; `+attributes, true, 3)
+	const look = `for d in first later full; do stat -c '%n %a %u:%g %y' $d; getfacl -pc $d; getfattr -d $d | grep -v user.big; done`
+	shows := func(top string) string {
+		cmd := exec.Command("bash", "-euc", look)
+		cmd.Dir = top
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	want := shows(r.last.Path)
+	if got := shows(filepath.Join(r.store, "tree")); got != want {
+		t.Errorf("the mirror has\n%s\nwant\n%s", got, want)
+	}
+	r.day(`setfattr -x user.big first; setfattr -x user.big later; setfattr -x user.big full`, false, 0)
+	r.judge()
 }
 
 // A file that becomes bad keeps its old version, wherever it is moved, until it can be copied.
