@@ -43,6 +43,7 @@ func (s *Store) Erase(ctx context.Context, path string, dry bool, opts Options) 
 
 type eraser struct {
 	pruner
+	leases []*os.File
 	erased Erased
 	points []int64
 	reach  map[[2]int64]bool // whether a directory is to be seen at a restore point

@@ -82,6 +82,11 @@ func lockAll(store *beneath.Root, how int) (*os.File, error) {
 	return nil, fmt.Errorf("lock the directory of the store: %w", err)
 }
 
+// removeLease removes the file that leases of a restore point lock, when nobody can open that any more.
+func (s *Store) removeLease(run int64) error {
+	return ignoreMissing(s.top.Unlink(leaseDir + "/r" + strconv.FormatInt(run, 10)))
+}
+
 // giveBack ends a lease. A child that was forked just now may hold the descriptor too: closing alone would not unlock.
 func giveBack(lease *os.File) error {
 	if lease == nil {

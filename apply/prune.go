@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync/atomic"
 
@@ -21,7 +20,7 @@ import (
 //
 // The steps, each of which can be done again after a cut:
 //
-//  1. The restore points leave the table runs for the table pruning, in one transaction. From now on nobody opens them.
+//  1. The restore points leave the table runs for the table pruning, some in each transaction. From then on nobody opens them.
 //  2. Run by run, the oldest first: contents that an older row leans on get a second name with that row; when that is on the
 //     disk, the useless rows go and the objects that nobody needs are noted in trash, in one transaction. Saved ranges become
 //     rows of the older one in it, and objects that have others are noted in trim.
@@ -43,9 +42,6 @@ type Pruned struct {
 func (s *Store) Prune(ctx context.Context, runs []int64, opts Options) (Pruned, error) {
 	p := &pruner{s: s, ctx: ctx, opts: opts}
 	err := p.prune(runs)
-	for _, l := range p.leases {
-		err = errors.Join(err, giveBack(l))
-	}
 	if err != nil {
 		err = fmt.Errorf("dropping restore points: %w", err)
 	}
@@ -53,13 +49,12 @@ func (s *Store) Prune(ctx context.Context, runs []int64, opts Options) (Pruned, 
 }
 
 type pruner struct {
-	s      *Store
-	ctx    context.Context
-	opts   Options
-	done   Pruned
-	leases []*os.File
-	kept   []int64 // restore points that stay, ascending
-	dry    bool    // within a transaction that is taken back; no file is touched
+	s    *Store
+	ctx  context.Context
+	opts Options
+	done Pruned
+	kept []int64 // restore points that stay, ascending
+	dry  bool    // within a transaction that is taken back; no file is touched
 }
 
 // PruneDry tells what Prune would do. It changes nothing.
@@ -69,9 +64,6 @@ func (s *Store) PruneDry(ctx context.Context, runs []int64) (Pruned, error) {
 	err := s.transaction("look what dropping restore points frees", func() error { failed = p.prune(runs); return errDry })
 	if errors.Is(err, errDry) {
 		err = failed
-	}
-	for _, l := range p.leases {
-		err = errors.Join(err, giveBack(l))
 	}
 	for _, bytes := range p.done.By {
 		p.done.Freed += bytes
@@ -208,21 +200,33 @@ func (p *pruner) begin(runs []int64) error {
 	if err != nil {
 		return err
 	}
-	var drop []int64
+	if last != nil && slices.Contains(runs, last.ID) {
+		return fmt.Errorf("r%d: %w", last.ID, ErrNewest)
+	}
 	all, err := lockAll(p.s.top, unix.LOCK_EX)
-	if err != nil && !errors.Is(err, errInUse) {
+	if errors.Is(err, errInUse) {
+		p.done.InUse = runs
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	defer giveBack(all)
-	inUse := err != nil
+	for some := range slices.Chunk(runs, leasesAtOnce) {
+		if err := p.beginSome(some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leasesAtOnce is how many leases a prune takes at once. Each is an inode, of which there may be no more than spareInodes.
+const leasesAtOnce = spareInodes / 2
+
+// beginSome is begin for a few of them.
+func (p *pruner) beginSome(runs []int64) (err error) {
+	var drop []int64
 	for _, run := range runs {
-		if last != nil && last.ID == run {
-			return fmt.Errorf("r%d: %w", run, ErrNewest)
-		}
-		if inUse {
-			p.done.InUse = append(p.done.InUse, run)
-			continue
-		}
 		lease, err := takeLease(p.s.top, run, unix.LOCK_EX)
 		if errors.Is(err, errInUse) {
 			p.done.InUse = append(p.done.InUse, run)
@@ -231,7 +235,7 @@ func (p *pruner) begin(runs []int64) error {
 		if err != nil {
 			return err
 		}
-		p.leases = append(p.leases, lease)
+		defer giveBack(lease)
 		drop = append(drop, run)
 	}
 	if len(drop) == 0 {
@@ -240,7 +244,7 @@ func (p *pruner) begin(runs []int64) error {
 	if err := p.at("begin"); err != nil {
 		return err
 	}
-	return p.transaction("drop restore points", func() error {
+	err = p.transaction("drop restore points", func() error {
 		for _, run := range drop {
 			if err := p.s.dropPoint(run); err != nil {
 				return err
@@ -248,6 +252,12 @@ func (p *pruner) begin(runs []int64) error {
 		}
 		return p.s.raiseRewritten()
 	})
+	for _, run := range drop {
+		if err == nil {
+			err = p.s.removeLease(run)
+		}
+	}
+	return err
 }
 
 // dropPoint moves a run from runs to pruning. The next one takes over what it kept in history.

@@ -372,7 +372,7 @@ func (p *pruner) forget(run int64) error {
 	if err := p.at("end"); err != nil {
 		return err
 	}
-	if err := ignoreMissing(p.s.top.Unlink(leaseDir + "/r" + strconv.FormatInt(run, 10))); err != nil {
+	if err := p.s.removeLease(run); err != nil {
 		return err
 	}
 	return catalogError("end the prune", p.s.exec(`DELETE FROM pruning WHERE run = ?`, run))
