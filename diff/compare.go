@@ -44,6 +44,9 @@ type Options struct {
 	Again []Key
 	// Workers is how many goroutines compare where the filesystem can be read by several; 0 is a number that suits the machine.
 	Workers int
+	// Remounted: the source may have been mounted again since the base, after a crash or a repair, which can leave things as no program leaves
+	// them.
+	Remounted bool
 	// Pace limits how fast contents are read where maps of extents do not tell, both sides counted; nil does not.
 	Pace *gentle.Pace
 }

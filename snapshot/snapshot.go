@@ -29,8 +29,8 @@ type Mark struct {
 	Taken time.Time
 	// Carry are the inodes that the next comparison looks at in any case, as the driver notes them (LVM); "" where it has not.
 	Carry string `json:",omitempty"`
-	// Session names the time for which the source was mounted without a break (LVM); where it is not the one of the base, a crash
-	// may have come between.
+	// Session names the time for which the source was mounted without a break (LVM, btrfs); where it is not the one of the base, a crash
+	// may have come between. "" where nobody knows.
 	Session string `json:",omitempty"`
 	// Foreign: made by somebody else, never destroyed by us.
 	Foreign bool

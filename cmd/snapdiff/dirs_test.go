@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"snapdiff/diff"
 )
@@ -47,5 +50,25 @@ func TestRunTellsOfDirectories(t *testing.T) {
 	if out := b.snapdiff(0, "run", "--full", "--json"); strings.Contains(out, "directories") {
 		t.Errorf("a full comparison, which reads all, tells of directories that changed:\n%s", out)
 	}
+	b.equal()
+}
+
+// TestRunAfterAMount: when the source was mounted again, the sizes of its directories are not believed in the next run, and then they are.
+func TestRunAfterAMount(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("box/a")
+	b.snapdiff(0, "init")
+	b.snapdiff(0, "run")
+	if err := unix.Unmount(b.fs, 0); err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(filepath.Dir(b.fs), "image")
+	if out, err := exec.Command("mount", "-o", "loop", image, b.fs).CombinedOutput(); err != nil {
+		t.Fatalf("mounting %s: %v: %s", image, err, out)
+	}
+	b.write("box/b")
+	b.refused(0, "1 directories changed, of which 1 had to be read whole", "run", "--verbose")
+	b.write("box/c")
+	b.refused(0, "1 directories changed, of which 0 had to be read whole", "run", "--verbose")
 	b.equal()
 }

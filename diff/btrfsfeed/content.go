@@ -9,6 +9,7 @@ import (
 type reader struct {
 	base, next         *tree
 	bound              uint64
+	remounted          bool // see diff.Options
 	newer              newNames
 	baseRoot, nextRoot *beneath.Root
 	buf                diff.Buffers

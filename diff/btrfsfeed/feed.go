@@ -26,7 +26,7 @@ func Diff(ctx context.Context, base, next *beneath.Root, bound uint64, opts diff
 	}
 	readers := make([]diff.Reader, min(workers, 1+len(list)/16))
 	for i := range readers {
-		r := &reader{base: newTree(base.FD()), next: newTree(next.FD()), bound: bound, baseRoot: base, nextRoot: next, buf: diff.Buffers{Pace: opts.Pace}}
+		r := &reader{base: newTree(base.FD()), next: newTree(next.FD()), bound: bound, remounted: opts.Remounted, baseRoot: base, nextRoot: next, buf: diff.Buffers{Pace: opts.Pace}}
 		readers[i] = diff.Reader{Base: r.base, Next: r.next, Content: r.content, Names: r.names}
 	}
 	set, err := diff.CompareWith(ctx, readers, list, opts)

@@ -65,7 +65,7 @@ func DiffAll(ctx context.Context, base, next Snapshots, opts diff.Options) (*dif
 	}
 	forests := make([]diff.Forest, min(workers, 1+len(list)/16))
 	for i := range forests {
-		forests[i] = &forest{both, reader{base: newTree(-1), next: newTree(-1), baseRoot: base.Whole, nextRoot: next.Whole, buf: diff.Buffers{Pace: opts.Pace}}}
+		forests[i] = &forest{both, reader{base: newTree(-1), next: newTree(-1), remounted: opts.Remounted, baseRoot: base.Whole, nextRoot: next.Whole, buf: diff.Buffers{Pace: opts.Pace}}}
 	}
 	set, err := diff.CompareJoined(ctx, from, to, forests, list, opts)
 	if err != nil {

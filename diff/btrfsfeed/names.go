@@ -13,10 +13,15 @@ import (
 // A name's item tells when it was put there, and btrfs keeps twice the sum of the lengths of a directory's names as its size. So the
 // leaves that are newer than the base tell what came, and the sizes then how long the names that went were: mostly nothing, and
 // else it is known when all of them have been found, which mostly lay in these leaves too.
+//
+// A size that was wrong in the base already does no harm: only by how much it changed counts. But the log that is replayed after a crash, and
+// btrfs check --repair, alter sizes apart from names ("dir isize wrong"), so after a mount they prove nothing.
 func (r *reader) names(dir uint64) (went, came []diff.Entry, whole bool, err error) {
-	went, came, ok, err := r.narrow(dir)
-	if err != nil || ok {
-		return went, came, false, err
+	if !r.remounted {
+		went, came, ok, err := r.narrow(dir)
+		if err != nil || ok {
+			return went, came, false, err
+		}
 	}
 	went, came, err = r.unlike(dir)
 	return went, came, true, err

@@ -25,6 +25,7 @@ const (
 	iocSubvolCreate2 = write | unsafe.Sizeof(volArgsV2{})<<16 | magic<<8 | 24
 	iocGetFlags      = read | 8<<16 | magic<<8 | 25
 	iocSetFlags      = write | 8<<16 | magic<<8 | 26
+	iocFSInfo        = read | unsafe.Sizeof(fsInfoArgs{})<<16 | magic<<8 | 31
 	iocSubvolInfo    = read | unsafe.Sizeof(subvolInfoArgs{})<<16 | magic<<8 | 60
 	iocSnapDestroyV2 = write | unsafe.Sizeof(volArgsV2{})<<16 | magic<<8 | 63
 )

@@ -61,6 +61,7 @@ func createFrom(src *os.File, source, dir, name string) (snapshot.Mark, error) {
 	if err != nil {
 		return snapshot.Mark{}, errors.Join(err, Destroy(dir, name))
 	}
+	mark.Session = session(int(src.Fd())) // src is open: nothing was unmounted meanwhile
 	return mark, nil
 }
 
@@ -79,7 +80,7 @@ func CreateOf(foreign, dir, name string) (snapshot.Mark, error) {
 	if err != nil {
 		return snapshot.Mark{}, err
 	}
-	ours.Source, ours.Parent, ours.Trans, ours.Taken = his.Source, his.Parent, his.Trans, his.Taken
+	ours.Source, ours.Parent, ours.Trans, ours.Taken, ours.Session = his.Source, his.Parent, his.Trans, his.Taken, ""
 	return ours, nil
 }
 

@@ -210,6 +210,7 @@ func (s *btrfsSource) Comparable(base, next snapshot.Mark) string {
 }
 
 func (s *btrfsSource) Diff(ctx context.Context, base, next *Snapshot, _ diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+	opts.Remounted = base.Mark.Session == "" || base.Mark.Session != next.Mark.Session
 	if base.Mark.Recursive {
 		return btrfsfeed.DiffAll(ctx, subvolumes(base), subvolumes(next), opts)
 	}
