@@ -35,6 +35,19 @@ func newPlan(c *diff.ChangeSet) *plan {
 	return p
 }
 
+// takePlan is newPlan for a change set that is not needed any more. The inodes, the largest part of it, go over from its end: the tree lets go
+// of its memory bit by bit, so that both together take up little more than the tree did.
+func takePlan(c *diff.ChangeSet) *plan {
+	tree := c.Inodes
+	c.Inodes = diff.NewChangeSet().Inodes
+	p := newPlan(c)
+	p.Inodes = make([]diff.Inode, tree.Len())
+	for i := len(p.Inodes) - 1; i >= 0; i-- {
+		p.Inodes[i], _ = tree.DeleteMax()
+	}
+	return p
+}
+
 // empty tells that the mirror need not be touched.
 func (p *plan) empty() bool { return len(p.Unlinked)+len(p.Linked)+len(p.Inodes) == 0 }
 

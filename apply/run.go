@@ -80,8 +80,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p := newPlan(run.Changes)
-	run.Changes.Inodes.Clear(false) // the largest part of a change set: the plan has it now
+	p := takePlan(run.Changes)
 	p.Full = run.Rekey != nil
 	if !p.Full {
 		if err := s.reconsider(p); err != nil {
