@@ -47,7 +47,7 @@ FIGURES ?= /var/tmp/snapdiff-bench-figures.jsonl
 bench-docs: build
 	@testdata/need-tools.sh peers && $(WITH_GO) && rm -f $(FIGURES) && go build -buildvcs=false -o bin/bench ./cmd/bench && \
 	bin/bench -snapdiff ./snapdiff -files 1000000 -with all -save $(FIGURES) $(ARGS) && \
-	bin/bench -snapdiff ./snapdiff -growth all -save $(FIGURES) $(ARGS) && \
+	bin/bench -snapdiff ./snapdiff -growth all -repeat 3 -save $(FIGURES) $(ARGS) && \
 	bin/bench -save $(FIGURES) -report docs
 
 soak:

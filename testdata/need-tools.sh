@@ -29,6 +29,7 @@ if [ "${1-}" = peers ]; then
 	need rdiff-backup rdiff-backup
 	need rsnapshot rsnapshot
 	need fpart fpsync
+	need cpio cpio
 fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

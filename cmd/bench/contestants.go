@@ -78,7 +78,7 @@ type btrfsSend struct {
 	place string
 }
 
-func (s *btrfsSend) name() string   { return "btrfs send \\| receive" }
+func (s *btrfsSend) name() string   { return "btrfs send | receive" }
 func (s *btrfsSend) target() string { return "btrfs" }
 
 func (s *btrfsSend) prepare(target string) error {

@@ -142,6 +142,7 @@ func (o options) withSource(do func(b *bench) error) (err error) {
 	defer func() { err = errors.Join(err, src.remove()) }()
 	b := &bench{options: o, work: work, source: filepath.Join(src.mount, "data"), snapshots: src.mount}
 	defer func() { err = errors.Join(b.hide(), err) }()
+	o.append(saved{About: here()})
 	if err := b.makeSource(); err != nil {
 		return err
 	}

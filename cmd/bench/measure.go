@@ -27,8 +27,10 @@ type round struct {
 // figure is one measurement. Figures with the same what and who are repetitions.
 type figure struct {
 	what, who string
+	command   string // for people, see shown
 	seconds   float64
 	peak      int64 // bytes, of the largest single process; 0: not told
+	room      int64 // bytes that something takes on a disk, where nothing was timed
 }
 
 // contestant is one way to keep a copy. prepare gets an empty mounted target. find, incremental and idle may do nothing.
@@ -142,18 +144,22 @@ func (b *bench) time(what, who string, cmd *exec.Cmd, cold bool, sides ...string
 	if err != nil {
 		return err
 	}
-	b.add(figure{what, who, t.Seconds, t.Peak})
+	b.add(figure{what: what, who: who, command: b.shown(cmd.Args), seconds: t.Seconds, peak: t.Peak})
 	for line := range strings.Lines(t.Output) { // of the floor
 		var seconds float64
 		if n, _ := fmt.Sscanf(line, "part %f", &seconds); n == 1 {
-			b.add(figure{what, who + ": " + strings.TrimSpace(strings.SplitN(line, " ", 3)[2]), seconds, 0})
+			b.add(figure{what: what, who: who + ": " + strings.TrimSpace(strings.SplitN(line, " ", 3)[2]), seconds: seconds})
 		}
 	}
 	return nil
 }
 
 func (b *bench) add(f figure) {
-	say("%-28s %-36s %8.2f s %5d MB", f.what, f.who, f.seconds, f.peak>>20)
+	if f.room > 0 {
+		say("%-44s %-24s %12d bytes", f.what, f.who, f.room)
+	} else {
+		say("%-44s %-24s %8.2f s %5d MB", f.what, f.who, f.seconds, f.peak>>20)
+	}
 	b.figures = append(b.figures, f)
 	b.keep(f)
 }

@@ -139,7 +139,7 @@ func (p *past) compare(what, mark, peer string, peerArgs, args []string) error {
 		if err != nil {
 			return err
 		}
-		f := figure{what, m.who, t.Seconds, t.Peak}
+		f := figure{what: what, who: m.who, seconds: t.Seconds, peak: t.Peak}
 		p.add(f)
 		*m.to = append(*m.to, f)
 	}

@@ -20,7 +20,7 @@ type peer struct {
 	begin          func(target string) [][]string // commands that make the empty copy
 	backup         func(target string, n int) []string
 	mirror         string // where the plain copy lies below target; "" for a repository
-	firstOnly      bool   // it copies and knows no second time
+	firstOnly      bool   // it copies and knows no second time; that what it copied is on the disk is waited for
 
 	place string
 	runs  int
@@ -79,7 +79,11 @@ func (p *peer) run(snapshot string) *exec.Cmd {
 	}
 	time.Sleep(time.Second) // rdiff-backup names its sessions by the second
 	p.runs++
-	return p.cmd(p.backup(p.place, p.runs))
+	args := p.backup(p.place, p.runs)
+	if p.firstOnly {
+		args = append([]string{"sh", "-c", `"$@" && sync -f "$0"`, p.place}, args...)
+	}
+	return p.cmd(args)
 }
 
 func (p *peer) first() *exec.Cmd                     { return p.run(p.rounds[0].snapshot) }
@@ -94,10 +98,7 @@ func (b *bench) peers() []*peer {
 	from := b.at() + "/"
 	return []*peer{
 		{title: "cp -a", program: "cp", firstOnly: true, backup: func(t string, _ int) []string { return []string{"cp", "-a", b.at(), t + "/tree"} }},
-		{title: "fpsync", program: "fpsync", firstOnly: true, begin: func(t string) [][]string { return [][]string{{"mkdir", t + "/tree", t + "/tmp"}} },
-			backup: func(t string, _ int) []string {
-				return []string{"fpsync", "-n", fmt.Sprint(b.workers), "-t", t + "/tmp", "-o", "-lptgoDAX --numeric-ids", from, t + "/tree/"}
-			}},
+		b.fpsync("rsync", "-lptgoDAX --numeric-ids"), b.fpsync("cpio", ""), b.fpsync("tar", ""), b.parallelTar(),
 		{title: "restic backup", program: "restic",
 			env: func(t string) []string {
 				return []string{"RESTIC_PASSWORD=bench", "RESTIC_REPOSITORY=" + t + "/repo", "RESTIC_CACHE_DIR=" + t + "/cache"}
@@ -132,14 +133,38 @@ func (b *bench) peers() []*peer {
 	}
 }
 
+// fpsync copies with several processes of another program at once.
+func (b *bench) fpsync(tool, options string) *peer {
+	return &peer{title: "fpsync -m " + tool, program: "fpsync", firstOnly: true,
+		begin: func(t string) [][]string { return [][]string{{"mkdir", t + "/tree", t + "/tmp"}} },
+		backup: func(t string, _ int) []string {
+			args := []string{"fpsync", "-m", tool, "-n", fmt.Sprint(b.workers), "-t", t + "/tmp"}
+			if options != "" {
+				args = append(args, "-o", options)
+			}
+			return append(args, b.at()+"/", t+"/tree/")
+		}}
+}
+
+// parallelTar copies some directories with each of several pairs of tar at once.
+func (b *bench) parallelTar() *peer {
+	const script = `cd "$1" && TO=$2 && export TO && find . -path ./.snapdiff -prune -o -type d -print0 |
+xargs -0 -P "$3" -n 16 sh -c 'find "$@" -maxdepth 1 -print0 | tar -c --no-recursion --null -T - | tar -x --same-owner -p -C "$TO"' sh`
+	return &peer{title: "find | xargs -P tar | tar", program: "tar", firstOnly: true,
+		begin:  func(t string) [][]string { return [][]string{{"mkdir", t + "/tree"}} },
+		backup: func(t string, _ int) []string { return shell(script, b.at(), t+"/tree", fmt.Sprint(b.workers)).Args }}
+}
+
 // contestants are those that were asked for.
 func (b *bench) contestants() ([]contestant, error) {
-	known := map[string]contestant{"snapdiff": &snapdiff{bench: b}, "floor": &bare{bench: b}, "rsync": &rsync{bench: b}, "send": &btrfsSend{bench: b}}
+	known := map[string][]contestant{"snapdiff": {&snapdiff{bench: b}}, "floor": {&bare{bench: b}}, "rsync": {&rsync{bench: b}}, "send": {&btrfsSend{bench: b}}}
 	order := []string{"snapdiff", "floor", "rsync", "send"}
 	for _, p := range b.peers() {
 		p.bench = b
-		known[p.program] = p
-		order = append(order, p.program)
+		if known[p.program] == nil {
+			order = append(order, p.program)
+		}
+		known[p.program] = append(known[p.program], p)
 	}
 	asked := strings.Split(b.with, ",")
 	if b.with == "all" {
@@ -150,17 +175,17 @@ func (b *bench) contestants() ([]contestant, error) {
 	}
 	var list []contestant
 	for _, name := range asked {
-		c, ok := known[name]
-		if !ok {
+		some := known[name]
+		if some == nil {
 			return nil, fmt.Errorf("-with %s: known are %s, or all", name, strings.Join(order, ","))
 		}
-		if p, ok := c.(*peer); ok {
+		if p, ok := some[0].(*peer); ok {
 			if _, err := exec.LookPath(p.program); err != nil {
 				say("%s is left out: %v", name, err)
 				continue
 			}
 		}
-		list = append(list, c)
+		list = append(list, some...)
 	}
 	return list, nil
 }
