@@ -40,6 +40,32 @@ var errShort = errors.New("the file is shorter than its size says: damaged, or t
 // filesystem's range, say, is cut silently by the kernel).
 var errCannotHold = errors.New("the mirror's filesystem cannot hold this attribute")
 
+// sideError is an error of one side of a copy that stops the run.
+type sideError struct {
+	op, path string
+	side     string // "snapshot" or "store"
+	err      error
+}
+
+func (e *sideError) Error() string {
+	return fmt.Sprintf("%s %q in the %s: %v", e.op, e.path, e.side, e.err)
+}
+
+// Unwrap gives the cause.
+func (e *sideError) Unwrap() error { return e.err }
+
+// restoring is the same error of a restore: what is read there is the store, and the file is named by whoever restores it.
+func restoring(err error) error {
+	var e *sideError
+	switch {
+	case !errors.As(err, &e):
+		return err
+	case e.side == "snapshot":
+		return fmt.Errorf("%s it in the store: %w", e.op, e.err)
+	}
+	return fmt.Errorf("%s it: %w", e.op, e.err)
+}
+
 // readError sorts an error met while reading the snapshot. A name that is not there any more or descriptors running out
 // say nothing about the file.
 func readError(path, op string, err error) error {
@@ -48,7 +74,7 @@ func readError(path, op string, err error) error {
 		return nil
 	case isAny(err, unix.ENOENT, unix.ESTALE, unix.ENOTDIR, unix.EXDEV, unix.ELOOP, unix.ENOMEM, unix.EMFILE, unix.ENFILE,
 		unix.EBADF, unix.EFAULT, unix.EINTR, unix.ENODEV, unix.EISDIR):
-		return fmt.Errorf("%s %q in the snapshot: %w", op, path, err)
+		return &sideError{op, path, "snapshot", err}
 	}
 	return &BadFile{Path: path, Op: op, Err: err}
 }
@@ -63,7 +89,7 @@ func writeError(path, op string, err error) error {
 		unix.EPERM, errCannotHold):
 		return &BadFile{Path: path, Op: op, Err: err}
 	}
-	return fmt.Errorf("%s %q in the store: %w", op, path, err)
+	return &sideError{op, path, "store", err}
 }
 
 // xattrError is writeError for extended attributes, where "no space" means that they do not fit into the inode, unless
@@ -72,7 +98,7 @@ func xattrError(fd int, path, name string, err error) error {
 	op := fmt.Sprintf("set attribute %q of", name)
 	switch {
 	case isAny(err, unix.ENOSPC, unix.EDQUOT) && full(fd):
-		return fmt.Errorf("%s %q in the store: %w", op, path, err)
+		return &sideError{op, path, "store", err}
 	case isAny(err, unix.ENOSPC, unix.E2BIG, unix.ERANGE, unix.EACCES):
 		return &BadFile{Path: path, Op: op, Err: err}
 	}

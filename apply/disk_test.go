@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -185,6 +186,28 @@ func TestLostHistory(t *testing.T) {
 	}
 	Apply(t, k.source, Append("a", 10, 9))
 	k.run(never)
+}
+
+// TestRestoreToAFullDisk: it says that there is no room where it restores, not in the store, and leaves no half file.
+func TestRestoreToAFullDisk(t *testing.T) {
+	k := newKeeper(t, Ext4)
+	Apply(t, k.source, Create("large", 5<<20, 1), Create("small", 10, 2))
+	k.run(never)
+	disk := MountSized(t, Ext4, 64<<20, "-m", "0")
+	defer Fill(t, disk, 2<<20)()
+	view, err := apply.OpenView(k.store, "", 1)
+	k.must(err)
+	defer view.Close()
+	to := filepath.Join(disk, "to")
+	_, err = view.Restore(t.Context(), "", to)
+	if !errors.Is(err, unix.ENOSPC) || strings.Contains(err.Error(), "store:") {
+		t.Errorf("the restore says %v", err)
+	}
+	left, err := os.ReadDir(to)
+	k.must(err)
+	if len(left) != 1 || left[0].Name() != "small" {
+		t.Errorf("left are %v", left)
+	}
 }
 
 // smallScenarios are those that make few files.

@@ -55,18 +55,18 @@ func (k Keep) Choose(points []RestorePoint, zone *time.Location) []Choice {
 	}
 	choices[len(points)-1].Why = []string{"newest"}
 	for _, r := range k.rules(zone) {
-		last := ""
+		had := map[string]bool{} // a clock that was set back may have a unit come twice
 		for i := range slices.Backward(choices) {
 			unit := r.unit(choices[i].RestorePoint)
 			switch {
 			case r.count == 0:
-			case unit != last:
+			case !had[unit]:
 				r.count--
 				choices[i].Why = append(choices[i].Why, r.name)
 			case i == 0:
 				choices[i].Why = append(choices[i].Why, "oldest "+r.name)
 			}
-			last = unit
+			had[unit] = true
 		}
 	}
 	for i := range choices {

@@ -74,6 +74,23 @@ func TestKeepOverSummerTime(t *testing.T) {
 	}
 }
 
+// A clock that was wrong for some runs costs no restore point of other days: a day that comes again is the same day.
+func TestKeepWhenTheClockWasSetBack(t *testing.T) {
+	day := func(d, hour int) time.Time { return time.Date(2026, 3, d, hour, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		dates []time.Time
+		want  string
+	}{
+		{[]time.Time{day(1, 1), day(2, 1), day(3, 1), day(2, 2), day(3, 2)}, "2026-03-01:daily 2026-03-02:daily 2026-03-03:newest,daily"},
+		{[]time.Time{day(1, 1), day(2, 1), day(3, 1), day(9, 1), day(3, 2)}, "2026-03-02:daily 2026-03-09:daily 2026-03-03:newest,daily"},
+		{[]time.Time{day(3, 1), day(2, 1), day(3, 2)}, "2026-03-03:oldest daily 2026-03-02:daily 2026-03-03:newest,daily"},
+	} {
+		if got := strings.Join(keptDays(apply.Keep{Daily: 3}, c.dates), " "); got != c.want {
+			t.Errorf("of %v are kept %s, want %s", c.dates, got, c.want)
+		}
+	}
+}
+
 // keptDays says which restore points a keep keeps and why, as "DAY:rule,rule".
 func keptDays(keep apply.Keep, dates []time.Time) []string {
 	points := make([]apply.RestorePoint, len(dates))

@@ -245,7 +245,7 @@ func (r *restorer) contents(in *inspected, at spot) (int, error) {
 		var st unix.Stat_t
 		if err = unix.Fstat(fd, &st); err == nil {
 			c := copier{in: r.reader.File(fd, st.Size), src: fd, out: out, path: at.path, buf: *buf, lseek: in.file.view.lseek}
-			err = c.whole(&st)
+			err = restoring(c.whole(&st))
 			c.in.Done()
 		}
 	} else {
