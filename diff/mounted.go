@@ -194,7 +194,7 @@ func (m *Mounted) lookUp(num uint64) (path string, st unix.Stat_t, ok bool, err 
 	switch {
 	case err != nil && gone(err) || err == nil && st.Ino != num && num != m.top:
 		err = fmt.Errorf("%q is not inode %d, as the link index says: %w", path, num, ErrNotNative)
-	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && !m.all(uint64(st.Nlink), len(refs)):
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR && !m.All(uint64(st.Nlink), len(refs)):
 		err = fmt.Errorf("%q, inode %d, has %d links, and the link index knows %d: %w", path, num, st.Nlink, len(refs), ErrNotNative)
 	}
 	return path, st, err == nil, err
@@ -210,8 +210,8 @@ func (m *Mounted) where(num uint64, ref Ref) (path string, st unix.Stat_t, ok bo
 	return path, st, err == nil && st.Ino == num
 }
 
-// all tells whether an inode of so many links can have just the names that are known.
-func (m *Mounted) all(links uint64, names int) bool {
+// All tells whether an inode of so many links can have just the names that are known, so many.
+func (m *Mounted) All(links uint64, names int) bool {
 	return links == uint64(names) || m.some && links > uint64(names)
 }
 

@@ -3,6 +3,8 @@ package inodefeed
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"sort"
 
@@ -32,18 +34,26 @@ func (f *feed) contents(ctx context.Context, pace *gentle.Pace) *contents {
 // those of the filesystem. What lies at different places is read only where nothing else speaks for a change.
 //
 // A file that cannot be read has changed, nobody knows where: to copy it meets the error, and says so.
-func (c *contents) compare(_ uint64, b, n diff.Info, basePath, nextPath string) ([]diff.Range, bool, error) {
+func (c *contents) compare(num uint64, b, n diff.Info, basePath, nextPath string) ([]diff.Range, bool, error) {
 	switch {
 	case b.Size == 0 && n.Size == 0:
 		return nil, false, nil
-	case b.Size != n.Size && n.Size < small:
+	case !isRead(b, n):
 		return wholeOf(n), true, nil
 	}
-	ranges, err := c.ranges(b, n, basePath, nextPath)
+	ranges, err := c.ranges(num, b, n, basePath, nextPath)
+	if errors.Is(err, diff.ErrNotNative) {
+		return nil, false, err
+	}
 	if err != nil || len(ranges) > mostRanges {
 		return nil, true, c.ctx.Err()
 	}
 	return ranges, b.Size != n.Size || len(ranges) > 0, nil
+}
+
+// isRead tells files that are opened to find out what changed.
+func isRead(b, n diff.Info) bool {
+	return (b.Size != 0 || n.Size != 0) && (b.Size == n.Size || n.Size >= small)
 }
 
 // small files are copied whole, whatever changed in them: where that one changed is known, nothing more is asked.
@@ -57,12 +67,19 @@ func wholeOf(n diff.Info) []diff.Range {
 }
 
 // ranges are the parts of the new file that differ; never nil.
-func (c *contents) ranges(b, n diff.Info, basePath, nextPath string) ([]diff.Range, error) {
+func (c *contents) ranges(num uint64, b, n diff.Info, basePath, nextPath string) ([]diff.Range, error) {
 	base, err := openFile(c.base, basePath, b.Size)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(base.fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(base.fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Ino != num {
+		return nil, fmt.Errorf("%q is not inode %d in the base, as the link index says: %w", basePath, num, diff.ErrNotNative)
+	}
 	next, err := openFile(c.next, nextPath, n.Size)
 	if err != nil {
 		return nil, err

@@ -66,6 +66,7 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 		return nil, nil, err
 	}
 	f.base.workers, f.next.workers = workersOf(opts), workersOf(opts)
+	f.base.later = f.next
 	bt, nt, err := diff.Linked(ctx, f.base, nextTree{f.next, f}, &sharedIndex{index: links}, dirs, opts.Exclude)
 	if err != nil {
 		return nil, nil, fmt.Errorf("finding the names in a snapshot: %w", err)
@@ -207,10 +208,17 @@ type tree struct {
 	known  map[uint64]inode // candidates, which are asked for again and again
 	// workers look up at once what will be asked for.
 	workers int
+	// later is that of the new snapshot, where this one is the base and the new one's names are known: see standing.go.
+	later *tree
 }
 
 // Expect implements diff.Expecter.
-func (t *tree) Expect(list []diff.Candidate) { t.Mounted.LookUp(list, t.workers) }
+func (t *tree) Expect(list []diff.Candidate) {
+	if t.later != nil {
+		list = t.toLookUp(list)
+	}
+	t.Mounted.LookUp(list, t.workers)
+}
 
 const mostKnown = 100_000 // some 20 MB
 
@@ -281,6 +289,11 @@ func (t *tree) Xattrs(num uint64) (string, error) {
 	}
 	if !ok || !i.plain {
 		return t.Mounted.Xattrs(num)
+	}
+	if t.later != nil {
+		if stands, err := t.stands(num, i); stands || err != nil {
+			return "", err
+		}
 	}
 	_, _, _, err = t.Mounted.Path(num)
 	return "", err

@@ -33,7 +33,7 @@ func (s *Source) Check(ctx context.Context, percent int) (missing, warnings []er
 	if err := room(origin, all, New{Percent: percent}); err != nil {
 		missing = append(missing, err)
 	}
-	for _, name := range []string{"lvcreate", "lvchange", "lvremove"} {
+	for _, name := range []string{"lvm", "lvcreate", "lvchange", "lvremove"} {
 		if _, err := tool(name); err != nil {
 			missing = append(missing, err)
 		}

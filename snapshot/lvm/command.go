@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 
@@ -40,24 +38,28 @@ func tool(name string) (string, error) {
 	return "", fmt.Errorf("%s %w: install %s", name, ErrNoTool, packages[name])
 }
 
-// ask runs a program that changes nothing and gives its output.
-func ask(ctx context.Context, name string, args ...string) ([]byte, error) {
-	return run(ctx, nil, name, args...)
-}
-
-// run runs a program and gives its output. It is killed when ctx ends.
-func run(ctx context.Context, in io.Reader, name string, args ...string) ([]byte, error) {
+// command is a program that is not yet started. It is killed when ctx ends.
+func command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
 	path, err := tool(name)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
-	var out, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &errs
 	// Messages and figures in the form that is parsed here; and our own descriptors are no leak, they close on exec.
 	cmd.Env = snapshot.Environ("LVM_SUPPRESS_FD_WARNINGS=1")
 	// A Ctrl-C at the terminal is for us: a command of LVM's that dies halfway leaves a volume suspended.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, nil
+}
+
+// ask runs a program and gives its output. It is killed when ctx ends.
+func ask(ctx context.Context, name string, args ...string) ([]byte, error) {
+	cmd, err := command(ctx, name, args...)
+	if err != nil {
+		return nil, err
+	}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -65,56 +67,6 @@ func run(ctx context.Context, in io.Reader, name string, args ...string) ([]byte
 		return nil, &CommandError{Command: name + " " + strings.Join(args, " "), Text: complaint(errs.String()), Err: err}
 	}
 	return out.Bytes(), nil
-}
-
-// change runs a program that changes something. It is not begun when ctx has ended, and then runs to its end.
-func change(ctx context.Context, name string, args ...string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	_, err := ask(context.WithoutCancel(ctx), name, args...)
-	return err
-}
-
-// changeAll runs several commands of LVM's that change something, in order, up to the first that fails: as a script (lvm(8)),
-// since nearly all of the time that a command takes is the start of its process.
-func changeAll(ctx context.Context, commands ...[]string) error {
-	script, ok := scriptOf(commands)
-	if len(commands) == 1 || !ok {
-		for _, words := range commands {
-			if err := change(ctx, words[0], words[1:]...); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	_, err := run(context.WithoutCancel(ctx), strings.NewReader(script), "lvm", "/proc/self/fd/0")
-	return err
-}
-
-// scriptWord is a word that stands for itself in a script of LVM's.
-var scriptWord = regexp.MustCompile(`^[A-Za-z0-9+_./=:@%-]+$`)
-
-// scriptOf makes a script. false: a script cannot say it; its lines have 255 bytes at most (CMD_LEN, tools/lvmcmdline.c).
-func scriptOf(commands [][]string) (string, bool) {
-	var script strings.Builder
-	script.WriteString("#!lvm\n")
-	for _, words := range commands {
-		for _, word := range words {
-			if !scriptWord.MatchString(word) {
-				return "", false
-			}
-		}
-		line := strings.Join(words, " ")
-		if len(line) > 250 {
-			return "", false
-		}
-		script.WriteString(line + "\n")
-	}
-	return script.String(), true
 }
 
 // CommandError is a failed command of LVM's, in its own words.

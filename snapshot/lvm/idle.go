@@ -43,7 +43,7 @@ func (i *idle) but(others []Volume) (rest []Volume) {
 
 // deactivation is the command that has the devices of volumes go.
 func deactivation(list []Volume) []string {
-	command := []string{"lvchange", "-q", "-a", "n"}
+	command := []string{"lvchange", "-q", "-y", "-a", "n"}
 	for _, v := range list {
 		command = append(command, v.Path())
 	}
@@ -60,11 +60,12 @@ func (s *Source) rests(list []Volume) {
 
 // Close deactivates the snapshots that were opened and closed. They must have been; the source can be used again.
 func (s *Source) Close() error {
+	defer s.commands.end()
 	list := s.idle.but(nil)
 	if len(list) == 0 {
 		return nil
 	}
-	if err := changeAll(context.Background(), deactivation(list)); err != nil {
+	if err := s.commands.change(context.Background(), deactivation(list)); err != nil {
 		return fmt.Errorf("deactivate snapshots: %w", err)
 	}
 	s.rests(list)

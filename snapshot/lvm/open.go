@@ -63,7 +63,7 @@ func (snap *Snapshot) activate(ctx context.Context, s *Source) error {
 	v := snap.volume
 	s.idle.drop(v.UUID)
 	if !v.Active {
-		if err := changeAll(ctx, activation(v)); err != nil {
+		if err := s.commands.change(ctx, activation(v)); err != nil {
 			return fmt.Errorf("activate snapshot %s: %w", v.Path(), err)
 		}
 		s.seen.update(v.UUID, func(v *Volume) { v.Active = true })

@@ -72,7 +72,7 @@ func (s *Source) cleanAtOnce(ctx context.Context, old []Volume) bool {
 	if len(rest) > 0 {
 		commands = append(commands, deactivation(rest))
 	}
-	if changeAll(ctx, commands...) != nil {
+	if s.commands.change(ctx, commands...) != nil {
 		return false
 	}
 	for _, v := range old {
@@ -101,7 +101,7 @@ func (s *Source) Remove(ctx context.Context, uuid string) error {
 	if !strings.HasPrefix(v.Name, Prefix) || !isSnapshot(v) {
 		return fmt.Errorf("destroy %s: not a snapshot of ours, their names begin with %q", v.Path(), Prefix)
 	}
-	if err := changeAll(ctx, removal(v)); err != nil {
+	if err := s.commands.change(ctx, removal(v)); err != nil {
 		// What was known of it may be some moments old: somebody else may have removed it meanwhile.
 		all, again := s.now(ctx)
 		if _, there := byUUID(all, uuid); again != nil || there {

@@ -144,7 +144,7 @@ func FuzzParseDelta(f *testing.F) {
 func TestVolumesOfRealReport(t *testing.T) {
 	data, err := os.ReadFile("testdata/lvs.json")
 	must(t, err)
-	all, err := parseVolumes(data)
+	all, err := parseVolumes(append([]byte("  Library version:   1.02 ${prefix} {\n"), data...), "vg-t")
 	must(t, err)
 	byName := map[string]Volume{}
 	for _, v := range all {
@@ -163,12 +163,41 @@ func TestVolumesOfRealReport(t *testing.T) {
 	if lost := byName["lost"]; !lost.Invalid {
 		t.Errorf("the overflowed snapshot is %+v", lost)
 	}
-	if origin := byName["thin"]; origin.ReadOnly || !origin.Open || origin.Size != 64<<20 || origin.Created.IsZero() || origin.Path() != "vg-t/thin" {
+	if origin := byName["thin"]; origin.ReadOnly || !origin.Active || origin.Size != 64<<20 || origin.Created.IsZero() || origin.Path() != "vg-t/thin" {
 		t.Errorf("the origin is %+v", origin)
 	}
 	for _, text := range []string{"", "{}x", `{"report":[{"lv":[{"lv_name":"x"}]}]}`} {
-		if got, err := parseVolumes([]byte(text)); err == nil {
+		if got, err := parseVolumes([]byte(text), "vg-t"); err == nil {
 			t.Errorf("%q gives %v", text, got)
+		}
+	}
+}
+
+// TestAttributes: what lv_attr tells, by lvs(8).
+func TestAttributes(t *testing.T) {
+	for attr, want := range map[string]string{
+		"Vwi-aotz--": "active", "Vri---tz-k": "read-only", "Vri-a-tz-k": "active read-only", "Vwi-XXtzX-": "", "Vwi-d-tz--": "active", "Vwi-s-tz--": "active",
+		"Owi-aos---": "active merging", "Swi-a-s---": "active merging", "Owi-aotz--": "active merging", "swi-I-s---": "active invalid", "sri-S-s---": "active read-only invalid",
+		"sri-a-s---": "active read-only", "twi-aotz--": "active", "twi-cotzM-": "active check", "twi-CotzM-": "active check", "twi---tz--": "",
+	} {
+		lv := map[string]string{}
+		for _, f := range strings.Split(fields, ",") {
+			lv[f] = "1"
+		}
+		lv["lv_attr"] = attr
+		v, err := volume(lv, "vg")
+		must(t, err)
+		var got []string
+		for _, flag := range []struct {
+			is   bool
+			name string
+		}{{v.Active, "active"}, {v.ReadOnly, "read-only"}, {v.Merging, "merging"}, {v.Invalid, "invalid"}, {v.NeedsCheck, "check"}} {
+			if flag.is {
+				got = append(got, flag.name)
+			}
+		}
+		if is := strings.Join(got, " "); is != want {
+			t.Errorf("%s: %s, want %s", attr, is, want)
 		}
 	}
 }
@@ -177,7 +206,7 @@ func FuzzParseVolumes(f *testing.F) {
 	data, err := os.ReadFile("testdata/lvs.json")
 	must(f, err)
 	f.Add(data)
-	f.Fuzz(func(t *testing.T, data []byte) { parseVolumes(data) })
+	f.Fuzz(func(t *testing.T, data []byte) { parseVolumes(data, "vg-t") })
 }
 
 func TestDeviceNames(t *testing.T) {

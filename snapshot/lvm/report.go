@@ -20,7 +20,7 @@ const fresh = 2 * time.Second
 // now asks LVM what there is in the volume group.
 func (s *Source) now(ctx context.Context) ([]Volume, error) {
 	asked := time.Now()
-	all, err := volumes(ctx, s.vg)
+	all, err := s.commands.volumes(ctx, s.vg)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ type Source struct {
 	dir  string
 	seen report
 	idle idle
+
+	commands commands
 }
 
 // ErrNotVolume says that something is no logical volume, or none of which snapshots can be taken.
@@ -26,20 +28,30 @@ var ErrNotVolume = errors.New("not a logical volume that snapshots can be taken 
 // OpenSource finds the volume that is mounted at a path, or that is called "vg/lv". It changes nothing.
 func OpenSource(ctx context.Context, name string) (*Source, error) {
 	s, err := locate(name)
+	if err == nil {
+		err = s.open(ctx, name)
+	}
 	if err != nil {
+		if s != nil {
+			s.commands.end()
+		}
 		return nil, err
 	}
+	return s, nil
+}
+
+func (s *Source) open(ctx context.Context, name string) error {
 	all, err := s.now(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, v := range all {
 		if v.UUID == s.uuid || s.uuid == "" && v.Path() == name {
 			s.uuid = v.UUID
-			return s, s.inspect(v, all)
+			return s.inspect(v, all)
 		}
 	}
-	return nil, fmt.Errorf("%s: %w: there is none of that name in the volume group %s", name, ErrNotVolume, s.vg)
+	return fmt.Errorf("%s: %w: there is none of that name in the volume group %s", name, ErrNotVolume, s.vg)
 }
 
 // IsVolume tells whether there is a volume called "vg/lv".

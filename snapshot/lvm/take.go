@@ -119,7 +119,7 @@ func (s *Source) make(ctx context.Context, of Volume, all []Volume, n New) (Volu
 	if ok = ok && beside.Thin() && !beside.Active; ok {
 		commands = append(commands, activation(beside))
 	}
-	err := changeAll(ctx, commands...)
+	err := s.commands.change(ctx, commands...)
 	if err != nil && !ok {
 		return Volume{}, err
 	}
@@ -138,7 +138,9 @@ func (s *Source) make(ctx context.Context, of Volume, all []Volume, n New) (Volu
 }
 
 // activation is the command that makes the device of a thin snapshot appear.
-func activation(v Volume) []string { return []string{"lvchange", "-q", "-a", "y", "-K", v.Path()} }
+func activation(v Volume) []string {
+	return []string{"lvchange", "-q", "-y", "-a", "y", "-K", v.Path()}
+}
 
 // lvcreate is the command that makes a snapshot. A thin one is not activated by default and not at boot.
 func lvcreate(origin Volume, n New) []string {
@@ -207,7 +209,7 @@ func (s *Source) settle(ctx context.Context, made, of Volume, still bool) (start
 	if err = checkClean(made.Device, start, still); !errors.Is(err, ErrRecovery) {
 		return start, err
 	}
-	if err := replay(ctx, made); err != nil {
+	if err := s.replay(ctx, made); err != nil {
 		return nil, err
 	}
 	if start, err = readDirect(made.Device, made.UUID, "", startSize); err != nil {
@@ -218,7 +220,7 @@ func (s *Source) settle(ctx context.Context, made, of Volume, still bool) (start
 
 // replay has the journal of a snapshot written back, as the next mount of the source will do with its own. What that changes
 // in the snapshot is among the changed blocks.
-func replay(ctx context.Context, v Volume) error {
+func (s *Source) replay(ctx context.Context, v Volume) error {
 	start, err := readDirect(v.Device, v.UUID, "", startSize)
 	if err != nil {
 		return err
@@ -230,7 +232,10 @@ func replay(ctx context.Context, v Volume) error {
 	if err != nil {
 		return err
 	}
-	if err := change(ctx, "lvchange", "-q", "-p", "rw", v.Path()); err != nil {
+	permit := func(what string) error {
+		return s.commands.change(ctx, []string{"lvchange", "-q", "-y", "-p", what, v.Path()})
+	}
+	if err := permit("rw"); err != nil {
 		return err
 	}
 	m, err := mountPrivately(v.Device, kind, true, mountFlags[kind].replay...)
@@ -240,7 +245,7 @@ func replay(ctx context.Context, v Volume) error {
 	if err != nil {
 		return fmt.Errorf("%w, and its journal cannot be replayed: %w", ErrRecovery, err)
 	}
-	return change(ctx, "lvchange", "-q", "-p", "r", v.Path())
+	return permit("r")
 }
 
 func byPath(all []Volume, path string) (Volume, bool) {

@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,7 +26,6 @@ type Volume struct {
 	Data, Metadata float64
 	Active         bool
 	ReadOnly       bool
-	Open           bool // its device is in use
 	Merging        bool // it is being merged into its origin
 	Invalid        bool // a classic snapshot that overflowed
 	NeedsCheck     bool // a thin pool with damaged metadata
@@ -48,26 +48,30 @@ func (v Volume) Classic() bool {
 	return strings.HasPrefix(v.Attr, "s") || strings.HasPrefix(v.Attr, "S")
 }
 
-// fields are asked of lvs. With --binary a flag is "1", "0" or "-1" (does not apply), lv_active aside.
-const fields = "lv_uuid,lv_name,vg_name,segtype,lv_attr,lv_size,pool_lv_uuid,origin_uuid,thin_id,lv_dm_path,metadata_lv_uuid,data_percent," +
-	"metadata_percent,lv_time,lv_active,lv_permissions,lv_device_open,lv_merging,lv_snapshot_invalid,lv_check_needed,lv_health_status,vg_free"
+// fields are asked of lvs. What else is needed the attributes tell (lv_attr in lvs(8)): a line of a script takes no more.
+const fields = "lv_uuid,lv_name,segtype,lv_attr,lv_size,pool_lv_uuid,origin_uuid,thin_id,metadata_lv_uuid,data_percent,metadata_percent,lv_time," +
+	"lv_health_status,vg_free"
 
 // volumes lists the volumes of a group, hidden ones included.
-func volumes(ctx context.Context, vg string) ([]Volume, error) {
-	out, err := ask(ctx, "lvs", "-a", "--config", `report/time_format="%s"`, "--binary", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", fields, vg)
+func (c *commands) volumes(ctx context.Context, vg string) ([]Volume, error) {
+	short := strings.ReplaceAll(","+fields, ",lv_", ",")[1:] // the prefix is the default
+	out, err := c.ask(ctx, "lvs", "-a", "--config", `report/time_format="%s"`, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", short, vg)
 	if err != nil {
 		return nil, err
 	}
-	return parseVolumes(out)
+	return parseVolumes(out, vg)
 }
 
-// parseVolumes reads the JSON report of lvs. A volume with segments of several types stands there several times; the first
-// counts.
-func parseVolumes(data []byte) ([]Volume, error) {
+// parseVolumes reads the JSON report of lvs on a group, and passes over lines before it. A volume with segments of several types stands there several
+// times; the first counts.
+func parseVolumes(data []byte, vg string) ([]Volume, error) {
 	var doc struct {
 		Report []struct {
 			LV []map[string]string `json:"lv"`
 		} `json:"report"`
+	}
+	for len(data) > 0 && !bytes.HasPrefix(bytes.TrimLeft(data, " "), []byte("{")) {
+		_, data, _ = bytes.Cut(data, []byte("\n"))
 	}
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fmt.Errorf("reading the report of lvs: %w", err)
@@ -76,7 +80,7 @@ func parseVolumes(data []byte) ([]Volume, error) {
 	seen := map[string]bool{}
 	for _, report := range doc.Report {
 		for _, lv := range report.LV {
-			v, err := volume(lv)
+			v, err := volume(lv, vg)
 			if err != nil {
 				return nil, err
 			}
@@ -89,24 +93,34 @@ func parseVolumes(data []byte) ([]Volume, error) {
 	return all, nil
 }
 
-func volume(lv map[string]string) (Volume, error) {
+// Places in lv_attr, see lvs(8).
+const (
+	attrType, attrPermissions, attrState = 0, 1, 4
+	attrs                                = 10
+)
+
+func volume(lv map[string]string, vg string) (Volume, error) {
 	for _, field := range strings.Split(fields, ",") {
 		if _, ok := lv[field]; !ok {
 			return Volume{}, fmt.Errorf("the report of lvs has no field %s", field)
 		}
 	}
 	v := Volume{
-		UUID: lv["lv_uuid"], VG: lv["vg_name"], Name: strings.Trim(lv["lv_name"], "[]"), Segments: lv["segtype"], Attr: lv["lv_attr"],
-		PoolUUID: lv["pool_lv_uuid"], OriginUUID: lv["origin_uuid"], ThinID: lv["thin_id"], Device: lv["lv_dm_path"],
+		UUID: lv["lv_uuid"], VG: vg, Name: strings.Trim(lv["lv_name"], "[]"), Segments: lv["segtype"], Attr: lv["lv_attr"],
+		PoolUUID: lv["pool_lv_uuid"], OriginUUID: lv["origin_uuid"], ThinID: lv["thin_id"],
 		MetadataUUID: lv["metadata_lv_uuid"], Data: percent(lv["data_percent"]), Metadata: percent(lv["metadata_percent"]),
-		Active: lv["lv_active"] == "active" || lv["lv_active"] == "1", ReadOnly: strings.HasPrefix(lv["lv_permissions"], "read-only"),
-		Open: lv["lv_device_open"] == "1", Merging: lv["lv_merging"] == "1", Invalid: lv["lv_snapshot_invalid"] == "1",
-		NeedsCheck: lv["lv_check_needed"] == "1", Health: lv["lv_health_status"],
+		Health: lv["lv_health_status"],
 	}
-	// lv_permissions is that of the active device and unknown without one: the attribute is the one that LVM keeps.
-	if len(v.Attr) > 1 {
-		v.ReadOnly = v.Attr[1] == 'r'
+	v.Device = deviceOf(vg, v.Name)
+	if len(v.Attr) < attrs {
+		return v, fmt.Errorf("the report of lvs on %s makes no sense: lv_attr %q", v.Path(), v.Attr)
 	}
+	state := v.Attr[attrState]
+	v.Active = !strings.ContainsRune("-hX", rune(state))
+	v.ReadOnly = v.Attr[attrPermissions] == 'r'
+	v.Merging = strings.ContainsRune("OS", rune(v.Attr[attrType]))
+	v.Invalid = v.Classic() && strings.ContainsRune("IS", rune(state))
+	v.NeedsCheck = strings.ContainsRune("cC", rune(state))
 	var err error
 	if v.Size, err = strconv.ParseInt(lv["lv_size"], 10, 64); err == nil {
 		v.Free, err = strconv.ParseInt(lv["vg_free"], 10, 64)

@@ -28,4 +28,4 @@ mkfs.ext4 -q /dev/vg-t/thin; mount /dev/vg-t/thin /mnt
 lvcreate -q -s -p r -k y -a y -K --addtag snapdiff_job=a -n snapdiff_1 vg-t/thin
 lvcreate -q -s -c 4k -l 1 -n lost vg-t/classic; lvcreate -q -s -p r -l 50%ORIGIN -n snapdiff_2 vg-t/classic
 dd if=/dev/zero of=/dev/vg-t/classic bs=1M count=6 oflag=direct
-lvs -a --config 'report/time_format="%s"' --binary --reportformat json --units b --nosuffix -o lv_uuid,lv_name,vg_name,segtype,lv_attr,lv_size,pool_lv_uuid,origin_uuid,thin_id,lv_dm_path,metadata_lv_uuid,data_percent,metadata_percent,lv_time,lv_active,lv_permissions,lv_device_open,lv_merging,lv_snapshot_invalid,lv_check_needed,lv_health_status,vg_free vg-t >lvs.json
+lvs -a --config 'report/time_format="%s"' --reportformat json --units b --nosuffix -o uuid,name,segtype,attr,size,pool_lv_uuid,origin_uuid,thin_id,metadata_lv_uuid,data_percent,metadata_percent,time,health_status,vg_free vg-t >lvs.json
