@@ -88,6 +88,18 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// TestSwapFile: btrfs takes no snapshot of what is swapped to, and the error says what to do.
+func TestSwapFile(t *testing.T) {
+	src, snaps := source(t)
+	applytest.Apply(t, src, applytest.NoCow("swap"), applytest.Append("swap", 1<<20, 1), applytest.Chmod("swap", 0o600), applytest.Sync())
+	command(t, "mkswap", src+"/swap")
+	command(t, "swapon", src+"/swap")
+	defer command(t, "swapoff", src+"/swap")
+	if _, err := Create(src, snaps, Prefix+"1"); !errors.Is(err, unix.ETXTBSY) || !strings.Contains(err.Error(), "swap file") {
+		t.Errorf("a snapshot of a subvolume that is swapped to: %v", err)
+	}
+}
+
 func TestCreateListDestroy(t *testing.T) {
 	src, snaps := source(t)
 	put(t, src+"/a", "dirty data that nobody synced")

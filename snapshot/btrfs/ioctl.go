@@ -120,6 +120,9 @@ func explain(op, path string, err error) error {
 		err = errors.Join(ErrNotBtrfs, err)
 	case unix.EPERM, unix.EACCES:
 		err = errors.Join(ErrNotRoot, err)
+	case unix.ETXTBSY:
+		err = fmt.Errorf("%w: a swap file in it is in use, and btrfs takes no snapshot of that; give it a subvolume of its own, and exclude that where "+
+			"nested ones are followed", err)
 	case unix.EROFS:
 		err = fmt.Errorf("%w: mount it writable, snapshots are made in it", err)
 	}
