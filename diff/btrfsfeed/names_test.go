@@ -196,6 +196,18 @@ func TestMailFolders(t *testing.T) {
 	}
 }
 
+// TestNamesOfTheBasesTransaction: names that came in the transaction in which the base was taken, as many do that somebody else takes without a
+// sync before it, are in the base.
+func TestNamesOfTheBasesTransaction(t *testing.T) {
+	s := newSource(t)
+	a.Apply(t, s.path, a.Mkdir("d"), a.Create("d/a", 9, 1), a.Mkdir("snaps"), a.Sync(), a.Create("d/b", 9, 1), a.Create("d/c", 9, 1), a.SnapshotInto("snaps/1"),
+		a.Remove("d/c"), a.Create("d/e", 9, 1), a.SnapshotInto("snaps/2"))
+	set := s.judge(s.path+"/snaps/1", s.path+"/snaps/2", diff.Options{})
+	if set.Unlinked.Len() != 1 || set.Linked.Len() != 2 { // the first snapshot's name came too
+		t.Errorf("%d names went, %d came; want 1, 2", set.Unlinked.Len(), set.Linked.Len())
+	}
+}
+
 // TestSnapshotBesideANameThatWent: the name of the base's own snapshot comes in without a newer transaction, as long as the one that
 // goes.
 func TestSnapshotBesideANameThatWent(t *testing.T) {
