@@ -82,6 +82,10 @@ func TestReadWithoutTheFlag(t *testing.T) {
 	var r Reader
 	f := r.File(fd, size)
 	readAll(t, f.ReadAt, size) // fails unless it falls back where it must
+	f.Done()
+	if pages := resident(t, fd, size); pages > size/4096/20 {
+		t.Errorf("of the file by which it learned that, %d of %d pages are in memory", pages, size/4096)
+	}
 }
 
 // A large file that is written leaves a few windows in memory, and its bytes are right.

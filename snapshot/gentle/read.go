@@ -29,6 +29,8 @@ type Reader struct {
 type File struct {
 	r     *Reader
 	fd    int
+	size  int64
+	plain bool  // it was known, when nothing of the file had been read, that the filesystem does not know dontCache
 	drop  bool  // what was read is to be dropped: nothing of the file was in memory before
 	seen  int64 // end of what was read
 	clean int64 // up to here it was dropped
@@ -36,7 +38,17 @@ type File struct {
 
 // File begins to read an open file of so many bytes. It reads nothing yet.
 func (r *Reader) File(fd int, size int64) File {
-	return File{r: r, fd: fd, drop: size >= large && r.plain.Load() && !anyResident(fd, size)}
+	f := File{r: r, fd: fd, size: size}
+	if r.plain.Load() {
+		f.begin()
+	}
+	return f
+}
+
+// begin looks at what is in memory before anything is read without dontCache.
+func (f *File) begin() {
+	f.plain = true
+	f.drop = f.size >= large && !anyResident(f.fd, f.size)
 }
 
 // ReadAt is pread.
@@ -50,6 +62,9 @@ func (f *File) ReadAt(b []byte, off int64) (n int, err error) {
 		}
 	}
 	if plain {
+		if !f.plain && f.seen == 0 { // the first file of all: it has just been learned
+			f.begin()
+		}
 		n, err = unix.Pread(f.fd, b, off)
 	}
 	f.seen = max(f.seen, off+int64(n))

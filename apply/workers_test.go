@@ -1,0 +1,52 @@
+package apply
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"snapdiff/diff"
+)
+
+// gauge counts how many are at work at once.
+type gauge struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func (g *gauge) work() {
+	g.mu.Lock()
+	g.now++
+	g.most = max(g.most, g.now)
+	g.mu.Unlock()
+	time.Sleep(2 * time.Millisecond)
+	g.mu.Lock()
+	g.now--
+	g.mu.Unlock()
+}
+
+// No more workers than a job allows are at work: in a first copy, and in the phases of a run.
+func TestWorkersAreLimited(t *testing.T) {
+	source := folders(t, 40, 2)
+	for _, workers := range []int{1, 3} {
+		var g gauge
+		f := batchCopy(t, source)
+		f.workers = workers
+		f.keys = func(path string, ino uint64) (diff.Key, error) { g.work(); return inoKeys(path, ino) }
+		check(t, f.run(context.Background()))
+		if g.most > workers || workers == 1 && g.most != 1 {
+			t.Errorf("%d directories were copied at once, want at most %d", g.most, workers)
+		}
+		g = gauge{}
+		check(t, inChunks(context.Background(), workers, 40*chunk, func(i int) error {
+			if i%chunk == 0 {
+				g.work()
+			}
+			return nil
+		}))
+		if g.most > workers || workers == 1 && g.most != 1 {
+			t.Errorf("a phase did %d things at once, want at most %d", g.most, workers)
+		}
+	}
+}
