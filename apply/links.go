@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
@@ -32,17 +33,17 @@ type linkName struct {
 	sig  uint64   // of the inode (see diff.Signature); 0: not known
 }
 
-// Links is the link index of the base. It is for one goroutine, and must be closed before anything else is done with the store.
+// Links is the link index of the base. It must be closed before anything else is done with the store.
 func (s *Store) Links() *LinkIndex { return &LinkIndex{s: s} }
 
 // LinkIndex reads the index in blocks of numbers that lie side by side, where more than one of them is asked for: what changed often does. All of it is one read
-// transaction of the catalog: to begin and end one costs more than to read a block. It is a diff.SignatureIndex and a diff.RangeIndex.
+// transaction of the catalog: to begin and end one costs more than to read a block. It is a diff.SignatureIndex and a diff.RangeIndex, for any number of
+// goroutines.
 type LinkIndex struct {
 	s      *Store
+	mu     sync.Mutex
 	end    func(*error)          // of the transaction; nil before the first question
 	blocks map[uint64]*linksRead // by the first number of a block
-	// whole: blocks are read whole at once. Else only when a second number of one is asked for.
-	whole bool
 }
 
 // linksRead is what was read of a block: all of it, or the numbers that are in known.
@@ -53,7 +54,12 @@ type linksRead struct {
 
 // Close ends the transaction. It may be called on nil.
 func (l *LinkIndex) Close() error {
-	if l == nil || l.end == nil {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.end == nil {
 		return nil
 	}
 	var err error
@@ -64,8 +70,8 @@ func (l *LinkIndex) Close() error {
 
 // indexed is what the index knows of one inode.
 type indexed struct {
-	names    []diff.Ref
-	gen, sig uint64
+	names []diff.Ref
+	gen   uint64
 }
 
 const (
@@ -73,22 +79,16 @@ const (
 	linkBlocks = 4096 // most blocks held
 )
 
-// The names of all inodes of a range of numbers: number, that of the directory, name, generation, signature.
+// The names of all inodes of a range of numbers: number, that of the directory, name, generation.
 const (
-	linksQuery = `SELECT l.ino, d.ino, l.name, l.gen, l.sig FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`
-	dirsQuery  = `SELECT n.ino, d.ino, n.name, n.gen, NULL FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`
+	linksQuery = `SELECT l.ino, d.ino, l.name, l.gen FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`
+	dirsQuery  = `SELECT n.ino, d.ino, n.name, n.gen FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`
 )
 
 // Names implements diff.LinkIndex.
 func (l *LinkIndex) Names(ino uint64) ([]diff.Ref, error) {
 	i, err := l.inode(ino)
 	return i.names, err
-}
-
-// Signature implements diff.SignatureIndex.
-func (l *LinkIndex) Signature(ino uint64) (uint64, error) {
-	i, err := l.inode(ino)
-	return i.sig, err
 }
 
 // Generation implements diff.SignatureIndex.
@@ -99,6 +99,8 @@ func (l *LinkIndex) Generation(ino uint64) (uint64, error) {
 
 // inode reads the number, or the block that it is in.
 func (l *LinkIndex) inode(ino uint64) (indexed, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	low := ino &^ (linkBlock - 1)
 	read := l.blocks[low]
 	if read != nil {
@@ -112,7 +114,7 @@ func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 	if len(l.blocks) >= linkBlocks || l.blocks == nil {
 		l.blocks = map[uint64]*linksRead{}
 	}
-	all := l.whole || read != nil
+	all := read != nil
 	first, last := ino, ino
 	if all {
 		first, last = low, low+linkBlock-1
@@ -123,7 +125,7 @@ func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 			num := uint64(row.ColumnInt64(0))
 			i := known[num]
 			i.names = append(i.names, diff.Ref{Parent: uint64(row.ColumnInt64(1)), Name: columnBytes(row, 2)})
-			i.gen, i.sig = uint64(row.ColumnInt64(3)), uint64(row.ColumnInt64(4))
+			i.gen = uint64(row.ColumnInt64(3))
 			known[num] = i
 			return nil
 		}, int64(first), int64(last))
@@ -135,8 +137,86 @@ func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 	return known[ino], nil
 }
 
+const (
+	signaturesQuery = `SELECT ino, sig FROM links WHERE ino >= ? ORDER BY ino`
+	// signatureGap is how many numbers it takes less time to go through than to look for one anew.
+	signatureGap = 2 * linkBlock
+)
+
+// Signatures implements diff.SignatureIndex. It goes through the index where the numbers lie side by side.
+func (l *LinkIndex) Signatures(inos []uint64) ([]uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.begin(); err != nil {
+		return nil, err
+	}
+	sigs := make([]uint64, len(inos))
+	err := l.s.guard.do(func() error {
+		stmt, err := l.s.conn.Prepare(signaturesQuery)
+		if err != nil {
+			return err
+		}
+		defer stmt.Reset()
+		at := sigReader{stmt: stmt}
+		for i, ino := range inos {
+			if sigs[i], err = at.signature(ino); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return sigs, catalogError("read the link index", err)
+}
+
+// sigReader goes through the rows of signaturesQuery.
+type sigReader struct {
+	stmt  *sqlite.Stmt
+	begun bool
+	row   bool   // it stands at one; else, once begun, it is at the end
+	ino   uint64 // of that row
+	from  uint64 // the rows of this number and of those behind it are still to come
+}
+
+// signature gives that of a number; 0: not known, or not the same in all its rows.
+func (r *sigReader) signature(ino uint64) (sig uint64, err error) {
+	if near := r.begun && r.from <= ino && (!r.row || ino < r.ino+signatureGap); !near {
+		err = r.seek(ino)
+	}
+	for err == nil && r.row && r.ino < ino {
+		err = r.step()
+	}
+	for first := true; err == nil && r.row && r.ino == ino; first = false {
+		if s := uint64(r.stmt.ColumnInt64(1)); first || s == sig {
+			sig = s
+		} else {
+			sig = 0
+		}
+		err = r.step()
+	}
+	r.from = ino + 1
+	return sig, err
+}
+
+func (r *sigReader) seek(ino uint64) error {
+	if err := r.stmt.Reset(); err != nil {
+		return err
+	}
+	r.stmt.BindInt64(1, int64(ino))
+	r.begun = true
+	return r.step()
+}
+
+func (r *sigReader) step() (err error) {
+	if r.row, err = r.stmt.Step(); r.row {
+		r.ino = uint64(r.stmt.ColumnInt64(0))
+	}
+	return err
+}
+
 // Each implements diff.RangeIndex.
 func (l *LinkIndex) Each(first, last uint64, yield func(k diff.Key, dir bool, name diff.Ref) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.begin(); err != nil {
 		return err
 	}
@@ -157,8 +237,7 @@ func (l *LinkIndex) begin() error {
 	if l.end != nil {
 		return nil
 	}
-	kept, signed, err := l.s.keepsLinks()
-	l.whole = signed // ZFS tells changes in blocks
+	kept, _, err := l.s.keepsLinks()
 	if err == nil && !kept {
 		err = fmt.Errorf("the store has no index of names yet: %w", diff.ErrNotNative)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // LinkIndex gives the names that inodes had in the base, where the filesystem itself cannot tell them. The store keeps them as
-// its link index.
+// its link index. It is for several goroutines at once.
 type LinkIndex interface {
 	// Names are all names, in the base, of the inode that had this number there, directories included; none for a number
 	// that is not known, and none for the root.
@@ -41,7 +41,7 @@ type nameComparer interface {
 // Of what exclude leaves out the index has no names, and neither have the trees: it is as if it were not there. A directory that came
 // out of such a place is read, with all below it.
 //
-// The trees' own Names are not called. The Names that they get may be asked for by several goroutines at once if links may. A Tree that works by paths (Mounted) is told the names by its UseNames, and says
+// The trees' own Names are not called. The Names that they get may be asked for by several goroutines at once. A Tree that works by paths (Mounted) is told the names by its UseNames, and says
 // ErrElsewhere when it is asked for the Entries of a directory that is not where its names lead.
 func Linked(ctx context.Context, base, next Tree, links LinkIndex, dirs []uint64, exclude *Exclude) (linkedBase, linkedNext Tree, err error) {
 	l := &linker{

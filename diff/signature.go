@@ -26,8 +26,8 @@ func Signature(st *unix.Stat_t, gen uint64) uint64 {
 // snapshot's at little cost: what has the same is not looked at.
 type SignatureIndex interface {
 	LinkIndex
-	// Signature gives that of the base's inode of this number; 0 when it is not known.
-	Signature(ino uint64) (uint64, error)
+	// Signatures gives those of the base's inodes of these numbers, 0 for what is not known. It is quickest if they ascend.
+	Signatures(inos []uint64) ([]uint64, error)
 	// Generation gives that of the base's inode of this number; 0 when it is not known.
 	Generation(ino uint64) (uint64, error)
 }

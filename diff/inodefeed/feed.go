@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +66,7 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 	}
 	f.base.workers, f.next.workers = workersOf(opts), workersOf(opts)
 	f.base.later = f.next
-	bt, nt, err := diff.Linked(ctx, f.base, nextTree{f.next, f}, &sharedIndex{index: links}, dirs, opts.Exclude)
+	bt, nt, err := diff.Linked(ctx, f.base, nextTree{f.next, f}, links, dirs, opts.Exclude)
 	if err != nil {
 		return nil, nil, fmt.Errorf("finding the names in a snapshot: %w", err)
 	}
@@ -88,19 +87,6 @@ func workersOf(opts diff.Options) int {
 		return opts.Workers
 	}
 	return 16 // they wait for the disk most of the time
-}
-
-// sharedIndex is a link index for several goroutines.
-type sharedIndex struct {
-	mu    sync.Mutex
-	index diff.LinkIndex
-}
-
-// Names implements diff.LinkIndex.
-func (s *sharedIndex) Names(ino uint64) ([]diff.Ref, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.index.Names(ino)
 }
 
 // feed is what one Diff works with.

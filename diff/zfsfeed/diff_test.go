@@ -107,7 +107,18 @@ func (x signed) Generation(ino uint64) (uint64, error) {
 	return key.Gen, err
 }
 
-func (x signed) Signature(ino uint64) (uint64, error) {
+func (x signed) Signatures(inos []uint64) (sigs []uint64, err error) {
+	for _, ino := range inos {
+		sig, err := x.signature(ino)
+		if err != nil {
+			return nil, err
+		}
+		sigs = append(sigs, sig)
+	}
+	return sigs, nil
+}
+
+func (x signed) signature(ino uint64) (uint64, error) {
 	path, ok := x.path(ino)
 	if !ok {
 		return 0, nil
@@ -311,7 +322,7 @@ func TestSignatures(t *testing.T) {
 			continue
 		}
 		seen++
-		if want, err := x.Signature(c.num); err != nil || c.sig != want {
+		if want, err := x.signature(c.num); err != nil || c.sig != want {
 			t.Errorf("%v: the signature is %x, that of its stat %x (%v)", x.names[c.num], c.sig, want, err)
 		}
 	}

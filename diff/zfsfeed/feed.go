@@ -30,7 +30,7 @@ type Snapshots struct {
 // Diff gives the change set between two mounted snapshots of which sent is the incremental send stream. links are the names in
 // the base; if it is a diff.SignatureIndex, most of what did not change is not looked at. sent is read to its end unless there is an error.
 func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
-	f := &feed{objects: &objects{data: map[uint64]*extents{}}, baseRoot: s.Base, nextRoot: s.Next, index: newIndex(links), opts: opts}
+	f := &feed{objects: &objects{data: map[uint64]*extents{}}, baseRoot: s.Base, nextRoot: s.Next, index: signedIndex(links), opts: opts}
 	if err := f.read(s, sent); err != nil {
 		return nil, err
 	}
@@ -54,16 +54,16 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 
 // read takes in a stream.
 func (f *feed) read(s Snapshots, sent io.Reader) error {
-	f.settled = s.Settled.Unix()
-	if f.index.signed != nil {
-		f.known = f.asKnown
-	}
+	f.settled, f.known = s.Settled.Unix(), f.asKnown
 	head, err := readStream(sent, f.note)
 	if err != nil {
 		return fmt.Errorf("reading the changes that ZFS sent: %w", err)
 	}
 	if head.fromGUID != s.BaseGUID || head.toGUID != s.NextGUID {
 		return fmt.Errorf("the stream leads from snapshot %d to %d, wanted are %d and %d", head.fromGUID, head.toGUID, s.BaseGUID, s.NextGUID)
+	}
+	if err := f.dropKnown(); err != nil {
+		return err
 	}
 	f.sort()
 	return nil
@@ -83,7 +83,7 @@ type feed struct {
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
 	mounted            *diff.Mounted // what base is made of; nil where it shows nothing
-	index              *index
+	index              diff.SignatureIndex
 	opts               diff.Options
 	settled            int64
 	// hidden are names that base and next have not, because other datasets have their places. See DiffAll.
@@ -192,16 +192,25 @@ func (f *feed) candidate(c candidate) (k diff.Candidate, err error) {
 	return diff.Candidate{Num: c.num, Gen: n.Gen, Type: n.Type()}, nil
 }
 
-// asKnown tells that an object has the signature that the base's inode of its number had, and no range that may differ.
-func (f *feed) asKnown(c candidate) (bool, error) {
-	if c.sig == 0 || c.ctim >= f.settled {
-		return false, nil
+// asKnown tells of objects which have the signature that the base's inode of their number had, and no range that may differ.
+func (f *feed) asKnown(list []candidate) ([]bool, error) {
+	nums := make([]uint64, len(list))
+	for i, c := range list {
+		nums[i] = c.num
 	}
-	if ranges, _ := f.rangesOf(c, int64(c.size), int64(c.size)); len(ranges) > 0 {
-		return false, nil
+	sigs, err := f.index.Signatures(nums)
+	if err != nil {
+		return nil, err
 	}
-	sig, err := f.index.Signature(c.num)
-	return sig == c.sig, err
+	known := make([]bool, len(list))
+	for i, c := range list {
+		if c.sig == 0 || c.sig != sigs[i] || c.ctim >= f.settled {
+			continue
+		}
+		ranges, _ := f.rangesOf(c, int64(c.size), int64(c.size))
+		known[i] = len(ranges) == 0
+	}
+	return known, nil
 }
 
 // sameDir tells that a directory has the signature that the base's has. The link index keeps none of directories.

@@ -33,8 +33,8 @@ type Changes struct {
 
 // DiffAll is Diff for snapshots of several datasets. changes is asked for each that both have; what it sends is closed.
 func DiffAll(ctx context.Context, base, next Whole, changes func(number uint64) (Changes, error), links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
-	d := &joinedDiff{base: base, next: next, changes: changes, index: newIndex(links), opts: opts, feeds: map[uint64]*feed{}}
-	if err := d.layout(); err != nil {
+	d := &joinedDiff{base: base, next: next, changes: changes, index: signedIndex(links), opts: opts, feeds: map[uint64]*feed{}}
+	if err := d.layout(links); err != nil {
 		return nil, err
 	}
 	var list []diff.Candidate
@@ -57,11 +57,15 @@ func DiffAll(ctx context.Context, base, next Whole, changes func(number uint64) 
 }
 
 // layout works out how the datasets lie in each other.
-func (d *joinedDiff) layout() (err error) {
+func (d *joinedDiff) layout(links diff.LinkIndex) (err error) {
 	d.remains = map[uint64]*diff.Remains{}
 	for _, p := range d.base.All {
 		if p.Lost {
-			if d.remains[p.Number], err = diff.NewRemains(p.Root, p.Number, d.index); err != nil {
+			whole, ok := links.(diff.RangeIndex)
+			if !ok {
+				return fmt.Errorf("the link index cannot be read through: %w", diff.ErrNotNative)
+			}
+			if d.remains[p.Number], err = diff.NewRemains(p.Root, p.Number, whole); err != nil {
 				return err
 			}
 		}
@@ -101,7 +105,7 @@ type joinedDiff struct {
 	base, next Whole
 	from, to   *diff.Parts
 	changes    func(number uint64) (Changes, error)
-	index      *index
+	index      diff.SignatureIndex
 	opts       diff.Options
 	feeds      map[uint64]*feed
 	remains    map[uint64]*diff.Remains // of the lost ones
@@ -125,7 +129,7 @@ func (d *joinedDiff) read(ctx context.Context, number uint64) ([]diff.Candidate,
 	opts := d.opts
 	opts.Exclude, opts.Again = notExcluded, nil
 	base, next := d.base.root(number), d.next.root(number)
-	f := &feed{objects: &objects{data: map[uint64]*extents{}}, index: newIndex(childIndex{d.index, number}), opts: opts, baseRoot: base, nextRoot: next,
+	f := &feed{objects: &objects{data: map[uint64]*extents{}}, index: childIndex{d.index, number}, opts: opts, baseRoot: base, nextRoot: next,
 		hidden: [2]map[diff.Ref]bool{d.from.Hidden(number), d.to.Hidden(number)}}
 	d.feeds[number] = f
 	if left := d.remains[number]; left != nil {
@@ -193,7 +197,7 @@ func (f *forest) Compare(number uint64) (diff.Content, func(uint64) (went, came 
 
 // childIndex is what the link index has of one dataset, in its own numbers.
 type childIndex struct {
-	all   *index
+	all   diff.SignatureIndex
 	child uint64
 }
 
@@ -212,13 +216,16 @@ func (x childIndex) Names(ino uint64) (own []diff.Ref, err error) {
 	return own, err
 }
 
-// Signature implements diff.SignatureIndex.
-func (x childIndex) Signature(ino uint64) (uint64, error) {
-	num, err := diff.ChildIno(x.child, ino)
-	if err != nil {
-		return 0, err
+// Signatures implements diff.SignatureIndex.
+func (x childIndex) Signatures(inos []uint64) ([]uint64, error) {
+	nums := make([]uint64, len(inos))
+	for i, ino := range inos {
+		var err error
+		if nums[i], err = diff.ChildIno(x.child, ino); err != nil {
+			return nil, err
+		}
 	}
-	return x.all.Signature(num)
+	return x.all.Signatures(nums)
 }
 
 // Generation implements diff.SignatureIndex.

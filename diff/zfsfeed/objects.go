@@ -23,10 +23,14 @@ const (
 type objects struct {
 	all  []candidate // ascending when sorted
 	data map[uint64]*extents
-	// known, if set, tells that an object is as it was. It is asked as soon as the next object comes, so that the many that did
+	// known, if set, tells of some objects which are as they were. It is asked while the stream is read, so that the many that did
 	// not change take no memory.
-	known func(candidate) (bool, error)
+	known func([]candidate) ([]bool, error)
+	left  int // how many of all it has been asked about, and are not known
 }
+
+// mostAsked is how many objects known is asked about at once.
+const mostAsked = 1024
 
 // candidate is an object with an OBJECT record.
 type candidate struct {
@@ -45,8 +49,10 @@ type extents struct{ written, freed []diff.Range }
 func (o *objects) note(r *record) error {
 	switch r.kind {
 	case object:
-		if err := o.dropKnown(); err != nil {
-			return err
+		if len(o.all)-o.left >= mostAsked { // of all of them everything has come
+			if err := o.dropKnown(); err != nil {
+				return err
+			}
 		}
 		if (r.objType == typeFile || r.objType == typeDirectory) && (r.bonus == typeSystemAttrs || r.bonus == typeZnode) {
 			c := candidate{num: r.object, tail: noTail, dir: r.objType == typeDirectory}
@@ -69,18 +75,26 @@ func (o *objects) note(r *record) error {
 	return nil // objects that were freed are found by their names; a spill block's object has its own OBJECT record
 }
 
-// dropKnown takes out the last candidate if it is as it was. If anything of it comes later all the same, data has it again.
+// dropKnown takes out the candidates that are as they were. If anything of one comes later all the same, data has it again.
 func (o *objects) dropKnown() error {
-	n := len(o.all) - 1
-	if o.known == nil || n < 0 || o.wrote(o.all[n].num) {
+	asked := o.all[o.left:]
+	if o.known == nil || len(asked) == 0 {
 		return nil
 	}
-	known, err := o.known(o.all[n])
-	if known {
-		delete(o.data, o.all[n].num)
-		o.all = o.all[:n]
+	known, err := o.known(asked)
+	if err != nil {
+		return err
 	}
-	return err
+	rest := o.all[:o.left]
+	for i, c := range asked {
+		if known[i] && !o.wrote(c.num) {
+			delete(o.data, c.num)
+			continue
+		}
+		rest = append(rest, c)
+	}
+	o.all, o.left = rest, len(rest)
+	return nil
 }
 
 // wrote tells whether anything was written to an object.

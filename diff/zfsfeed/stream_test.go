@@ -310,7 +310,12 @@ func FuzzStream(f *testing.F) {
 
 // TestKnownObjects: what is known takes no room, and comes back when something of it is told later.
 func TestKnownObjects(t *testing.T) {
-	o := &objects{data: map[uint64]*extents{}, known: func(c candidate) (bool, error) { return c.num%2 == 0, nil }}
+	o := &objects{data: map[uint64]*extents{}, known: func(list []candidate) (known []bool, err error) {
+		for _, c := range list {
+			known = append(known, c.num%2 == 0)
+		}
+		return known, nil
+	}}
 	for num := uint64(1); num <= 6; num++ {
 		must(t, o.note(&record{kind: object, object: num, objType: typeFile, bonus: typeSystemAttrs}))
 		must(t, o.note(&record{kind: free, object: num, off: 512, len: 1024}))
@@ -319,8 +324,10 @@ func TestKnownObjects(t *testing.T) {
 			must(t, o.note(&record{kind: write, object: num, off: 0, len: 512}))
 		}
 	}
+	must(t, o.dropKnown())
 	must(t, o.note(&record{kind: free, object: 2, off: 0, len: 512}))
 	must(t, o.note(&record{kind: object, object: 7, objType: typeFile, bonus: typeSystemAttrs}))
+	must(t, o.dropKnown())
 	o.sort()
 	var nums []uint64
 	for _, c := range o.all {
