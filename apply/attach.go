@@ -144,6 +144,9 @@ func (x *execution) rebuild(in *diff.Inode) error {
 	if err := x.keep(in, old); err != nil {
 		return err
 	}
+	if right && old.root == x.s.tree && is.Nlink == 1 && is.Size < minClone {
+		x.keeps(x.nodes[in.Key], is.Blocks*512)
+	}
 	return x.place(in, tmp, x.resumed)
 }
 
@@ -282,6 +285,15 @@ func (x *execution) keep(in *diff.Inode, old *place) error {
 		err = x.keepCopy(in.Key, *old, in.BaseAttr)
 	}
 	return err
+}
+
+// keeps notes what an object in history will take, once it has lost its name in the mirror.
+func (x *execution) keeps(node, bytes int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.kept) < smallPlan {
+		x.kept[node] = bytes
+	}
 }
 
 // relink puts an inode that stays as it is at the names that it gained.

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -44,6 +45,10 @@ type builder struct {
 	noClone atomic.Bool // the store's filesystem has no FICLONE
 	reader  gentle.Reader
 	pace    *gentle.Pace // nil: no limit
+	// inStage: it makes files in stage alone, which get what uid, gid and bare say.
+	inStage  bool
+	uid, gid int
+	bare     bareness
 	// built, if not nil, is told of every regular file that was made and is not empty: its path in the snapshot, its inode in the
 	// store, and the checksum of what was copied unless it was cloned in part. Many workers call it.
 	built func(path string, f fileSum)
@@ -59,7 +64,7 @@ func newBuilder(pace *gentle.Pace) *builder {
 	buffers := func(size int) sync.Pool {
 		return sync.Pool{New: func() any { b := make([]byte, size); return &b }}
 	}
-	return &builder{pace: pace, buffers: buffers(copyBuffer), small: buffers(smallBuffer)}
+	return &builder{pace: pace, buffers: buffers(copyBuffer), small: buffers(smallBuffer), uid: os.Geteuid(), gid: os.Getegid()}
 }
 
 // build makes the inode that the snapshot has at from, with all that counts as equal, at to: contents, holes, owner, mode,

@@ -52,7 +52,7 @@ func (b *builder) makeFile(in int, src, dst spot, st *unix.Stat_t, p *patch) err
 	whole, err := b.fill(in, out, src.path, st, p, sum)
 	var made unix.Stat_t
 	if err == nil {
-		made, err = copyAttributes(node{src, in}, node{dst, out}, st)
+		made, err = b.newAttributes(node{src, in}, node{dst, out}, st)
 	}
 	if err == nil && sum != nil {
 		b.tell(src.path, &made, whole, sum)

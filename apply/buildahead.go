@@ -36,7 +36,7 @@ type buildAhead struct {
 
 func newBuildAhead(opts Options) *buildAhead {
 	a := &buildAhead{build: newBuilder(opts.Pace), ready: map[diff.Key]bool{}, signatures: map[diff.Key]uint64{}}
-	a.built.paths, a.build.built = opts.ReadBack, a.built.add
+	a.built.paths, a.build.built, a.build.inStage = opts.ReadBack, a.built.add, true
 	return a
 }
 

@@ -55,7 +55,7 @@ func openCatalog(path string) (*sqlite.Conn, error) {
 // forRun sets the catalog up for a run of so many inodes; end takes that back. It is no failure when it cannot be done.
 func (s *Store) forRun(inodes int) (end func()) {
 	set := func(cache, wal int) {
-		_ = s.exec(fmt.Sprint("PRAGMA cache_size=-", cache))
+		s.cachePages(cache)
 		_ = s.exec(fmt.Sprint("PRAGMA wal_autocheckpoint=", wal))
 	}
 	cache := cacheElse
@@ -65,6 +65,9 @@ func (s *Store) forRun(inodes int) (end func()) {
 	set(cache, walPagesOfRun)
 	return func() { set(cacheElse, walPagesElse) }
 }
+
+// cachePages says how much of its pages the catalog is to have in memory, in KiB. It is no failure when it cannot be done.
+func (s *Store) cachePages(cache int) { _ = s.exec(fmt.Sprint("PRAGMA cache_size=-", cache)) }
 
 // exec runs one statement of the catalog.
 func (s *Store) exec(query string, args ...any) error {

@@ -56,6 +56,8 @@ type execution struct {
 
 	mending sync.Mutex
 	mu      sync.Mutex // guards what follows, and the catalog while workers are on
+	// kept is how many bytes objects in history take that have no other name, by their nodes, as far as it is known; in a small plan.
+	kept map[int64]int64
 	report
 	altered bool // the store knows
 }
@@ -72,7 +74,7 @@ const maxWarnings = 100
 
 func newExecution(ctx context.Context, s *Store, run int64, p *plan, next *beneath.Root, opts Options) (*execution, error) {
 	x := &execution{ctx: ctx, s: s, run: run, plan: p, next: next, buildAhead: newBuildAhead(opts), opts: opts, linked: map[string]bool{},
-		unlinked: map[diff.Key]int{}, gone: map[diff.Key]*diff.Gone{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}}
+		unlinked: map[diff.Key]int{}, gone: map[diff.Key]*diff.Gone{}, stands: map[string]bool{}, lost: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}, kept: map[int64]int64{}}
 	x.apart = p.apart()
 	for _, n := range p.Unlinked {
 		x.unlinked[n.Key]++

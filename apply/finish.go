@@ -36,9 +36,12 @@ func (x *execution) setTime(path string) error {
 	if err := x.at("metadata"); err != nil {
 		return err
 	}
-	want, err := x.next.Lstat(path)
-	if err != nil {
-		return x.setMeta(diff.Key{}, path)
+	want, ok := x.plan.dirs[path]
+	if !ok {
+		var err error
+		if want, err = x.next.Lstat(path); err != nil {
+			return x.setMeta(diff.Key{}, path)
+		}
 	}
 	have, err := x.s.tree.Lstat(path)
 	if err == nil && have.Mode == want.Mode && have.Uid == want.Uid && have.Gid == want.Gid {

@@ -97,10 +97,26 @@ func (l *LinkIndex) Generation(ino uint64) (uint64, error) {
 	return i.gen, err
 }
 
-// inode reads the number, or the block that it is in.
+// Expect implements diff.SignatureIndex.
+func (l *LinkIndex) Expect(inos []uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ino := range inos {
+		if _, err := l.read(ino); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.read(ino)
+}
+
+// read reads the number, or the block that it is in. l.mu is held.
+func (l *LinkIndex) read(ino uint64) (indexed, error) {
 	low := ino &^ (linkBlock - 1)
 	read := l.blocks[low]
 	if read != nil {
@@ -242,6 +258,7 @@ func (l *LinkIndex) begin() error {
 		err = fmt.Errorf("the store has no index of names yet: %w", diff.ErrNotNative)
 	}
 	if err == nil {
+		l.s.cachePages(cacheOfRun) // a run that changes little writes to what is read now
 		l.end = sqlitex.Transaction(l.s.conn)
 	}
 	return err

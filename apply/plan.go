@@ -17,10 +17,12 @@ type plan struct {
 	TooDeep  []diff.Name // names that are left out; Parent and Type are not kept
 
 	fromMirror map[diff.Key]bool // what the recorder reads from the mirror, which differs from the base there
+	// dirs are directories in the new snapshot, by path, that the recorder has looked at: ones that did not change.
+	dirs map[string]unix.Stat_t
 }
 
 func newPlan(c *diff.ChangeSet) *plan {
-	p := &plan{Full: c.Full != ""}
+	p := &plan{Full: c.Full != "", dirs: map[string]unix.Stat_t{}}
 	c.Unlinked.Ascend(func(n diff.Name) bool { p.Unlinked = append(p.Unlinked, n); return true })
 	c.Linked.Ascend(func(n diff.Name) bool { p.Linked = append(p.Linked, n); return true })
 	c.Inodes.Ascend(func(i diff.Inode) bool { p.Inodes = append(p.Inodes, i); return true })

@@ -297,16 +297,15 @@ func (s *Store) measure(ctx context.Context) error {
 	return err
 }
 
-// spaceOf measures what the history of a run takes up, in bytes. Of the nodes in cloned it is known: the mirror's new files are clones of what is
-// in history, and how much of them is other.
-func (s *Store) spaceOf(ctx context.Context, run int64, cloned map[int64]int64) (int64, error) {
+// spaceOf measures what the history of a run takes up, in bytes. Of the objects of some nodes it is known.
+func (s *Store) spaceOf(ctx context.Context, run int64, spaces map[int64]int64) (int64, error) {
 	nodes, err := s.numbers(`SELECT node FROM versions WHERE run = ? AND content = 1`, run)
 	if err != nil {
 		return 0, err
 	}
 	var objects atomic.Int64
 	err = inChunks(ctx, defaultWorkers(), len(nodes), func(i int) error {
-		bytes, known := cloned[nodes[i]]
+		bytes, known := spaces[nodes[i]]
 		if !known {
 			var err error
 			if bytes, err = s.bytesOf(staleVersion{run: run, node: nodes[i]}); err != nil {

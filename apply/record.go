@@ -27,6 +27,7 @@ type recorder struct {
 	run     int64
 	plan    *plan
 	base    *beneath.Root
+	next    *beneath.Root
 	newDirs map[diff.Key]bool
 	nodes   map[diff.Key]int64
 	dirs    map[string]int64  // nodes of directories by their paths in the base
@@ -89,11 +90,16 @@ type disturbed struct {
 	mtime unix.Timespec
 }
 
-// readTimes reads the times of the directories that hold what was changed, on several workers.
+// readTimes reads the times of the directories that hold what was changed, on several workers. What is as it was is looked at where Finish wants to
+// know all of it: in the new snapshot, where it has the same path if no directory moved.
 func (r *recorder) readTimes(ctx context.Context, workers int) error {
 	seen := map[string]bool{}
+	changed := map[string]bool{}
 	for _, in := range r.plan.Inodes {
 		if in.Attr.IsDir() {
+			for _, path := range in.BasePaths {
+				changed[path] = true
+			}
 			continue
 		}
 		for _, path := range in.BasePaths {
@@ -103,15 +109,26 @@ func (r *recorder) readTimes(ctx context.Context, workers int) error {
 			}
 		}
 	}
-	return inChunks(ctx, workers, len(r.disturbed), func(i int) error {
+	stay := !r.plan.Full && len(r.disturbed) <= smallPlan && !slices.ContainsFunc(r.plan.Unlinked, func(n diff.Name) bool { return n.Type == unix.S_IFDIR })
+	dirs := make([]unix.Stat_t, len(r.disturbed))
+	err := inChunks(ctx, workers, len(r.disturbed), func(i int) (err error) {
 		d := &r.disturbed[i]
-		st, err := r.base.Lstat(d.path)
-		if err != nil {
+		from := r.base
+		if stay && !changed[d.path] {
+			from = r.next
+		}
+		if dirs[i], err = from.Lstat(d.path); err != nil {
 			return fmt.Errorf("reading what %q was: %w", d.path, err)
 		}
-		d.mtime = st.Mtim
+		d.mtime = dirs[i].Mtim
 		return nil
 	})
+	for i, d := range r.disturbed {
+		if err == nil && stay && !changed[d.path] {
+			r.plan.dirs[d.path] = dirs[i]
+		}
+	}
+	return err
 }
 
 func (r *recorder) entries() error {

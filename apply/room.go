@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"maps"
 
 	"golang.org/x/sys/unix"
 
@@ -70,9 +71,13 @@ func sumOfRanges(list []diff.Range) (sum int64) {
 	return sum
 }
 
-// cloned is by how many bytes the mirror's new files that are clones of old ones, by their nodes, differ from these.
-func (x *execution) cloned() map[int64]int64 {
+// spaces is how many bytes objects in history take, by their nodes, where that is known: what is kept of small files, and by how many bytes the mirror's new
+// files that are clones of old ones differ from these.
+func (x *execution) spaces() map[int64]int64 {
 	known := map[int64]int64{}
+	if len(x.problems) == 0 { // else some may be in the mirror still
+		maps.Copy(known, x.kept)
+	}
 	if x.build.noClone.Load() {
 		return known
 	}

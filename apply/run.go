@@ -88,7 +88,7 @@ func (s *Store) Apply(ctx context.Context, run Run, opts Options) (*Result, erro
 		}
 	}
 	defer s.forRun(len(p.Inodes))()
-	r := &recorder{s: s, plan: p, base: run.Base, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}, dirs: map[string]int64{"": rootNode}}
+	r := &recorder{s: s, plan: p, base: run.Base, next: run.Next, newDirs: map[diff.Key]bool{}, nodes: map[diff.Key]int64{}, dirs: map[string]int64{"": rootNode}}
 	for _, read := range []func(context.Context, int) error{r.readXattrs, r.readTimes} {
 		if err := read(ctx, opts.workers()); err != nil {
 			return nil, err
@@ -186,7 +186,7 @@ func (s *Store) goOn(ctx context.Context, id int64, state string, ahead *buildAh
 	}
 	warnings := x.allWarnings()
 	x.beginSync()
-	space, err := s.spaceOf(ctx, id, x.cloned())
+	space, err := s.spaceOf(ctx, id, x.spaces())
 	if err != nil {
 		space = 0 // the next prune measures it, and tells what is wrong
 	}

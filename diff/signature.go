@@ -28,6 +28,8 @@ type SignatureIndex interface {
 	LinkIndex
 	// Signatures gives those of the base's inodes of these numbers, 0 for what is not known. It is quickest if they ascend.
 	Signatures(inos []uint64) ([]uint64, error)
+	// Expect reads together what Names and Generation will be asked of these numbers.
+	Expect(inos []uint64) error
 	// Generation gives that of the base's inode of this number; 0 when it is not known.
 	Generation(ino uint64) (uint64, error)
 }

@@ -156,12 +156,16 @@ func (f *feed) candidates(ctx context.Context) ([]diff.Candidate, error) {
 	group.SetLimit(f.workers())
 	for from := 0; from < len(all); from += piece {
 		group.Go(func() error {
-			for i := from; i < min(from+piece, len(all)); i++ {
+			piece := all[from:min(from+piece, len(all))]
+			if err := f.index.Expect(numbers(piece)); err != nil {
+				return err
+			}
+			for i := range piece {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
 				var err error
-				if list[i], err = f.candidate(all[i]); err != nil {
+				if list[from+i], err = f.candidate(piece[i]); err != nil {
 					return err
 				}
 			}
@@ -170,6 +174,14 @@ func (f *feed) candidates(ctx context.Context) ([]diff.Candidate, error) {
 	}
 	err := group.Wait()
 	return slices.DeleteFunc(list, func(k diff.Candidate) bool { return k.Type == 0 }), err
+}
+
+func numbers(list []candidate) []uint64 {
+	nums := make([]uint64, len(list))
+	for i, c := range list {
+		nums[i] = c.num
+	}
+	return nums
 }
 
 // candidate looks at one object; zero if it has no name in next, or is as it was. What has an OBJECT record only is looked at in
@@ -194,11 +206,7 @@ func (f *feed) candidate(c candidate) (k diff.Candidate, err error) {
 
 // asKnown tells of objects which have the signature that the base's inode of their number had, and no range that may differ.
 func (f *feed) asKnown(list []candidate) ([]bool, error) {
-	nums := make([]uint64, len(list))
-	for i, c := range list {
-		nums[i] = c.num
-	}
-	sigs, err := f.index.Signatures(nums)
+	sigs, err := f.index.Signatures(numbers(list))
 	if err != nil {
 		return nil, err
 	}

@@ -16,5 +16,8 @@ type unsigned struct{ diff.LinkIndex }
 // Signatures implements diff.SignatureIndex.
 func (unsigned) Signatures(inos []uint64) ([]uint64, error) { return make([]uint64, len(inos)), nil }
 
+// Expect implements diff.SignatureIndex.
+func (unsigned) Expect([]uint64) error { return nil }
+
 // Generation implements diff.SignatureIndex.
 func (unsigned) Generation(uint64) (uint64, error) { return 0, nil }

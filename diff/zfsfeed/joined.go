@@ -218,14 +218,31 @@ func (x childIndex) Names(ino uint64) (own []diff.Ref, err error) {
 
 // Signatures implements diff.SignatureIndex.
 func (x childIndex) Signatures(inos []uint64) ([]uint64, error) {
-	nums := make([]uint64, len(inos))
+	nums, err := x.joined(inos)
+	if err != nil {
+		return nil, err
+	}
+	return x.all.Signatures(nums)
+}
+
+// Expect implements diff.SignatureIndex.
+func (x childIndex) Expect(inos []uint64) error {
+	nums, err := x.joined(inos)
+	if err != nil {
+		return err
+	}
+	return x.all.Expect(nums)
+}
+
+// joined makes numbers of the dataset's own those of the whole job.
+func (x childIndex) joined(inos []uint64) (nums []uint64, err error) {
+	nums = make([]uint64, len(inos))
 	for i, ino := range inos {
-		var err error
 		if nums[i], err = diff.ChildIno(x.child, ino); err != nil {
 			return nil, err
 		}
 	}
-	return x.all.Signatures(nums)
+	return nums, nil
 }
 
 // Generation implements diff.SignatureIndex.

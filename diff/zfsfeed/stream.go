@@ -94,7 +94,7 @@ type stream struct {
 
 // readStream reads a whole stream, checks it, and hands over its records, without BEGIN and END.
 func readStream(in io.Reader, visit func(*record) error) (header, error) {
-	s := &stream{in: bufio.NewReaderSize(in, 64<<10)}
+	s := &stream{in: bufio.NewReaderSize(in, 256<<10)}
 	if err := s.begin(); err != nil {
 		return s.head, err
 	}

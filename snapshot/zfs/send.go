@@ -7,7 +7,11 @@ import (
 	"os"
 
 	gozfs "github.com/mistifyio/go-zfs/v3"
+	"golang.org/x/sys/unix"
 )
+
+// pipeSize is what a process may have without privileges, unless /proc/sys/fs/pipe-max-size says something else.
+const pipeSize = 1 << 20
 
 // Send gives the incremental send stream from one snapshot to a later one of the same dataset, by their full names. What goes
 // wrong with it comes out of Read. Closing it ends the sending and waits for that: as long as it is on, neither snapshot can be destroyed.
@@ -19,6 +23,7 @@ func Send(ctx context.Context, base, next string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("send the changes of %s: %w", next, err)
 	}
+	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeSize) // as far as it is allowed: each time that it is full costs two changes of process
 	s := &sending{r: r, ctx: ctx, done: make(chan struct{})}
 	s.stop = context.AfterFunc(ctx, func() { r.Close() })
 	go func() {
