@@ -137,6 +137,9 @@ func (l *LinkIndex) read(ino uint64) (indexed, error) {
 	}
 	known := map[uint64]indexed{ino: {}}
 	for _, query := range []string{linksQuery, dirsQuery} {
+		if !all && len(known[ino].names) > 0 {
+			break // it is no directory
+		}
 		err := l.s.query(query, func(row *sqlite.Stmt) error {
 			num := uint64(row.ColumnInt64(0))
 			i := known[num]
