@@ -123,21 +123,35 @@ func TestBuildEveryInode(t *testing.T) {
 	from := openRoot(t, source)
 	for _, kind := range applytest.MirrorKinds {
 		t.Run(string(kind), func(t *testing.T) {
-			mirror := applytest.Mount(t, kind)
-			// What the mirror's directory hands down must not reach what is built in it.
-			shell(t, mirror, "setfacl -d -m u:1:rwx . && chmod g+s . && chgrp 99 .")
-			to, b := openRoot(t, mirror), newBuilder(nil)
-			for _, name := range names(t, source) {
-				if _, err := b.build(place{from, name}, place{to, name}, nil, nil); err != nil {
-					t.Error(err)
+			top := applytest.Mount(t, kind)
+			for _, where := range []struct {
+				name    string
+				inStage bool
+				made    string // what is done to the directory
+			}{
+				// What the mirror's directory hands down must not reach what is built in it.
+				{"mirror", false, "setfacl -d -m u:1:rwx . && chmod g+s . && chgrp 99 ."},
+				{"stage", true, "true"},
+				{"group", true, "chmod g+s . && chgrp 99 ."},
+				{"acl", true, "setfacl -d -m u:1:rwx ."},
+			} {
+				mirror := filepath.Join(top, where.name)
+				check(t, os.Mkdir(mirror, 0o755))
+				shell(t, mirror, where.made)
+				to, b := openRoot(t, mirror), newBuilder(nil)
+				b.inStage = where.inStage
+				for _, name := range names(t, source) {
+					if _, err := b.build(place{from, name}, place{to, name}, nil, nil); err != nil {
+						t.Error(err)
+					}
+					// A second time: what a run left behind is replaced.
+					if _, err := b.build(place{from, name}, place{to, name}, nil, nil); err != nil {
+						t.Error(err)
+					}
 				}
-				// A second time: what a run left behind is replaced.
-				if _, err := b.build(place{from, name}, place{to, name}, nil, nil); err != nil {
-					t.Error(err)
-				}
+				check(t, b.applyMeta(place{from, ""}, place{to, ""}))
+				applytest.Judge(t, source, mirror)
 			}
-			check(t, b.applyMeta(place{from, ""}, place{to, ""}))
-			applytest.Judge(t, source, mirror)
 		})
 	}
 }

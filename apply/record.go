@@ -110,22 +110,25 @@ func (r *recorder) readTimes(ctx context.Context, workers int) error {
 		}
 	}
 	stay := !r.plan.Full && len(r.disturbed) <= smallPlan && !slices.ContainsFunc(r.plan.Unlinked, func(n diff.Name) bool { return n.Type == unix.S_IFDIR })
-	dirs := make([]unix.Stat_t, len(r.disturbed))
-	err := inChunks(ctx, workers, len(r.disturbed), func(i int) (err error) {
+	looked := make([]unix.Stat_t, len(r.disturbed)) // zero: not in the new snapshot
+	err := inChunks(ctx, workers, len(r.disturbed), func(i int) error {
 		d := &r.disturbed[i]
-		from := r.base
 		if stay && !changed[d.path] {
-			from = r.next
+			if st, err := r.next.Lstat(d.path); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				looked[i], d.mtime = st, st.Mtim
+				return nil
+			}
 		}
-		if dirs[i], err = from.Lstat(d.path); err != nil {
+		st, err := r.base.Lstat(d.path)
+		if err != nil {
 			return fmt.Errorf("reading what %q was: %w", d.path, err)
 		}
-		d.mtime = dirs[i].Mtim
+		d.mtime = st.Mtim
 		return nil
 	})
-	for i, d := range r.disturbed {
-		if err == nil && stay && !changed[d.path] {
-			r.plan.dirs[d.path] = dirs[i]
+	for i, st := range looked {
+		if st.Mode != 0 {
+			r.plan.dirs[r.disturbed[i].path] = st
 		}
 	}
 	return err
