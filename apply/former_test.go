@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -125,4 +126,33 @@ func TestAlteredBeforeThePatch(t *testing.T) {
 		n := int64(len(r.taken))
 		r.judgeRuns(map[int64]string{n - 1: before, n: r.last.Path})
 	}
+}
+
+// TestKeptFromBaseIsOnTheDisk takes the disk away when a copy out of the base has its name in history: it has its contents there too.
+func TestKeptFromBaseIsOnTheDisk(t *testing.T) {
+	r := newExt4Rig(t)
+	r.day(`head -c 300000 /dev/urandom > f`, false, 0)
+	sh(t, filepath.Join(r.store, "tree"), `echo altered >> f`)
+	sh(t, r.source, `echo more >> f`)
+	r.interrupted = true
+	disk, kept := filepath.Dir(r.store), false
+	err := r.run(apply.Options{Step: func(step string) error {
+		if !kept || step == "keep from base" {
+			kept = kept || step == "keep from base"
+			return nil
+		}
+		other, err := os.Create(filepath.Join(disk, "other")) // with it the journal is written, as it is now and then
+		if err = errors.Join(err, other.Sync(), other.Close()); err != nil {
+			return err
+		}
+		Shutdown(t, disk)
+		return errCut
+	}})
+	if !errors.Is(err, errCut) {
+		t.Fatalf("it was not cut off: %v", err)
+	}
+	Remount(t, disk)
+	must(t, r.resume(apply.Options{}))
+	r.judge()
+	r.judgePast()
 }
