@@ -78,4 +78,4 @@ M=$R/lib/modules/$K; mkdir -p "$M/extra"
 (cd "$W/uml/usr/lib/uml/modules/$K"; tar -c modules.builtin modules.builtin.modinfo modules.order kernel/drivers/md kernel/drivers/block kernel/fs/fuse kernel/fs/overlayfs kernel/lib kernel/crypto 2>/dev/null || true) | tar -x -C "$M"
 find "$Z/module" -name '*.ko' -exec cp {} "$M/extra/" \;; strip -g "$M"/extra/*.ko
 ln -sf "$R/bin/kmod" "$C/depmod"; LD_LIBRARY_PATH=$R/lib/x86_64-linux-gnu:$R/usr/lib/x86_64-linux-gnu "$C/depmod" -b "$R" "$K"
-cp "$W/uml/usr/bin/linux.uml" "$C/"; gcc -O2 -Wall -shared -fPIC -o "$C/xstate.so" "$LAB/src/xstate.c"; rm -rf "$W"; echo "$stamp" > "$C/stamp"; say "done"
+cp "$W/uml/usr/bin/linux.uml" "$C/"; gcc -O2 -Wall -shared -fPIC -o "$C/preload.so" "$LAB"/src/*.c; rm -rf "$W"; echo "$stamp" > "$C/stamp"; say "done"

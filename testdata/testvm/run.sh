@@ -20,7 +20,7 @@ for cpu in "${cpus[@]}"; do exec 9>"${TMPDIR:-/tmp}/testvm-cpu.$UID.$cpu"; flock
 # VM_TTY=1: our terminal is /dev/tty1 in there, so the machine has to stay in our session.
 apart=(setsid timeout); tty=()
 [ -z "${VM_TTY:-}" ] || { exec 3<&0 4>&1; apart=(timeout --foreground); tty=(con1=fd:3,fd:4); }
-TMPDIR=$shm "${apart[@]}" -k 5 "${VM_TIMEOUT:-1800}" taskset -c "$cpu" env LD_PRELOAD="$C/xstate.so" "$C/linux.uml" uml_dir="$tmp/" mem="$mem" \
+TMPDIR=$shm "${apart[@]}" -k 5 "${VM_TIMEOUT:-1800}" taskset -c "$cpu" env LD_PRELOAD="$C/preload.so${VM_PRELOAD:+:$VM_PRELOAD}" "$C/linux.uml" uml_dir="$tmp/" mem="$mem" \
   root=/dev/root rootfstype=hostfs rootflags="$C/root" ro init=/umlinit "${args[@]}" hosttmp="$tmp" hostmount="$vols" \
   con=null con0=null,fd:1 "${tty[@]}" $VM_APPEND >"$tmp/console" 2>&1 </dev/null & pid=$!
 # A session of its own, since a stray SIGSTOP or SIGCONT kills the machine; so it must be told when we are to end.
