@@ -154,6 +154,9 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 		last := reports[len(reports)-1]
 		last.Warnings = append(last.Warnings, r.back)
 	}
+	if err := r.noteCopied(reports[len(reports)-1]); err != nil {
+		return reports, err
+	}
 	if err := errors.Join(r.prune(ctx), r.store.KeepSpare()); err != nil {
 		return reports, err
 	}
