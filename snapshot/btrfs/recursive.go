@@ -162,6 +162,9 @@ func (t *taking) nested(fd int, s spot, dir string) (inside []spot, err error) {
 	defer src.Close()
 	shown := filepath.Join(t.source, s.path)
 	info, err := infoOf(int(src.Fd()), shown)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // as above
+	}
 	if err != nil || !t.follow.Subvolume(info) {
 		return nil, err
 	}
