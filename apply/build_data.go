@@ -127,7 +127,7 @@ func (b *builder) clonePatched(c *copier, size int64, p *patch) (bool, error) {
 		if isAny(err, unix.ENOSPC, unix.EIO, unix.EROFS, unix.EDQUOT) {
 			return false, writeError(c.path, "clone", err)
 		}
-		if isAny(err, unix.EOPNOTSUPP, unix.ENOTTY, unix.EXDEV) {
+		if isAny(err, unix.EOPNOTSUPP, unix.ENOTTY) { // EXDEV says it of this file alone: what is kept may come out of the base
 			b.noClone.Store(true)
 		}
 		return false, nil

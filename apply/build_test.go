@@ -220,7 +220,16 @@ func TestBuildByRanges(t *testing.T) {
 			shell(t, next, "fallocate -p -o 524288 -l 65536 f")
 			ranges := []diff.Range{{Off: 98304, Len: 8192}, {Off: 524288, Len: 65536}, {Off: 1_499_136, Len: 200_000}}
 			from, to, b := openRoot(t, next), openRoot(t, mirror), newBuilder(nil)
-			_, err := b.build(place{from, "f"}, place{to, "new"}, &place{to, "f"}, ranges)
+			want, err := os.ReadFile(path)
+			check(t, err)
+			// What lies in another filesystem, as a base does, is copied; that says nothing of clones in this one.
+			_, err = b.build(place{from, "f"}, place{to, "apart"}, &place{from, "f"}, []diff.Range{})
+			check(t, err)
+			if now, err := os.ReadFile(filepath.Join(mirror, "apart")); err != nil || !bytes.Equal(now, want) {
+				t.Errorf("what cannot be cloned was not copied (%v)", err)
+			}
+			check(t, os.Remove(filepath.Join(mirror, "apart")))
+			_, err = b.build(place{from, "f"}, place{to, "new"}, &place{to, "f"}, ranges)
 			check(t, err)
 			if cloned := !b.noClone.Load(); cloned != (kind != applytest.Ext4) {
 				t.Errorf("cloned: %v", cloned)
