@@ -11,27 +11,17 @@ import (
 // another. What a copy may lack (names of one file that became files of their own, extended attributes) no run sees: it looks at what changed in the source.
 const metaTree = "tree"
 
-// Copied tells that the store is a copy of the one for which NoteTree was called last.
-func (s *Store) Copied() (bool, error) {
+// NoteTree remembers which files the store lies in. copied: they are a copy of those that it remembered.
+func (s *Store) NoteTree() (copied bool, err error) {
 	was, err := s.Meta(metaTree)
-	if err != nil || was == "" {
+	if err != nil {
 		return false, err
 	}
 	now, err := s.treeNow()
-	return now != was, err
-}
-
-// NoteTree remembers which files the store lies in, for Copied.
-func (s *Store) NoteTree() error {
-	was, err := s.Meta(metaTree)
-	if err != nil {
-		return err
-	}
-	now, err := s.treeNow()
 	if err != nil || now == was {
-		return err
+		return false, err
 	}
-	return s.SetMeta(metaTree, now)
+	return was != "", s.SetMeta(metaTree, now)
 }
 
 func (s *Store) treeNow() (string, error) {

@@ -86,12 +86,18 @@ func (f *Forest) Place(n Nested) (string, error) {
 
 // Info describes a subvolume wherever it lies; os.ErrNotExist when it is gone.
 func (f *Forest) Info(n Nested) (SubvolInfo, error) {
-	top, err := OpenByID(int(f.f.Fd()), n.ID)
+	return infoByID(int(f.f.Fd()), n.ID, n.Name)
+}
+
+// infoByID is Forest.Info of a number. One that is deleted can be opened for a moment, and is gone all the same. fd is as for OpenByID; name is
+// for messages.
+func infoByID(fd int, id uint64, name string) (SubvolInfo, error) {
+	top, err := OpenByID(fd, id)
 	if err != nil {
 		return SubvolInfo{}, err
 	}
 	defer top.Close()
-	return infoOf(int(top.Fd()), n.Name)
+	return infoOf(int(top.Fd()), name)
 }
 
 // IDOf gives the number of the subvolume in which the directory at path lies.

@@ -169,8 +169,10 @@ func (t *taking) nested(fd int, s spot, dir string) (inside []spot, err error) {
 		return nil, err
 	}
 	mark, inside, err := t.take(src, shown, s.path, dir, fmt.Sprintf("%s.%d", t.name, s.id))
-	if errors.Is(err, fs.ErrNotExist) && isGone(fd, s.id) {
-		return nil, nil // as above
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, gone := infoByID(fd, s.id, shown); errors.Is(gone, fs.ErrNotExist) {
+			return nil, nil // as above
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -179,16 +181,6 @@ func (t *taking) nested(fd int, s spot, dir string) (inside []spot, err error) {
 	defer t.mu.Unlock()
 	t.children = append(t.children, snapshot.Child{Dir: []byte(s.path), Mark: mark})
 	return inside, nil
-}
-
-// isGone tells that a subvolume was deleted. For a moment it can be opened all the same.
-func isGone(fd int, id uint64) bool {
-	f, err := OpenByID(fd, id)
-	if err == nil {
-		_, err = infoOf(int(f.Fd()), f.Name())
-		f.Close()
-	}
-	return errors.Is(err, fs.ErrNotExist)
 }
 
 // take takes one snapshot and tells what is nested in it. It takes another one when subvolumes came or went there meanwhile. shown is how messages
