@@ -13,6 +13,7 @@ package beneath
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -120,11 +121,35 @@ func (r *Root) Close() error {
 		return &fs.PathError{Op: "close", Path: r.path, Err: fs.ErrClosed}
 	}
 	r.closed = true
+	var fds []int
 	for _, h := range r.dirs {
-		r.drop(h)
+		h.unlink()
+		if h.refs.Add(-1) == 0 {
+			fds = append(fds, h.fd)
+		}
 	}
+	clear(r.dirs)
+	r.order.Clear(false)
+	closeAll(fds)
 	r.top.Release()
 	return nil
+}
+
+// closeAll closes descriptors, those that lie side by side by one call.
+func closeAll(fds []int) {
+	slices.Sort(fds)
+	for len(fds) > 0 {
+		n := 1
+		for n < len(fds) && fds[n] == fds[0]+n {
+			n++
+		}
+		if n == 1 || unix.CloseRange(uint(fds[0]), uint(fds[n-1]), 0) != nil { // Linux before 5.9 has no such call
+			for _, fd := range fds[:n] {
+				_ = unix.Close(fd)
+			}
+		}
+		fds = fds[n:]
+	}
 }
 
 // split cuts path into the directory that holds it and its last element. The top directory is held by itself, as ".".

@@ -145,6 +145,37 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// Descriptors that lie side by side are closed by one call; those between them that are somebody else's, or held, stay open.
+func TestCloseLeavesWhatIsNotItsOwn(t *testing.T) {
+	r, dir := openTemp(t)
+	var others []*os.File
+	for i := range 20 {
+		marked(t, r, fmt.Sprintf("d%d", i))
+		if i%7 == 3 {
+			f, err := os.Open("/")
+			must(t, err)
+			defer f.Close()
+			others = append(others, f)
+		}
+	}
+	h, _, err := r.OpenParent("d9/mark")
+	must(t, err)
+	must(t, r.Close())
+	if n := descriptors(t, dir); n != 1 {
+		t.Errorf("%d descriptors are open after Close, want the one that is held", n)
+	}
+	must(t, unix.Mkdirat(h.FD(), "x", 0o700))
+	h.Release()
+	for _, f := range others {
+		if _, err := f.Stat(); err != nil {
+			t.Errorf("another's descriptor was closed: %v", err)
+		}
+	}
+	if n := descriptors(t, dir); n != 0 {
+		t.Errorf("%d descriptors are open in the end", n)
+	}
+}
+
 func TestMostRecentlyUsedStays(t *testing.T) {
 	r, _ := openTemp(t)
 	r.limit = 2
