@@ -55,7 +55,7 @@ func (s *source) snapshot() snap {
 	s.Helper()
 	s.n++
 	const tag = "test"
-	mark, _, err := zfs.Take(s.Context(), s.dataset, zfs.Prefix+strconv.Itoa(s.n), tag)
+	mark, _, err := zfs.Take(s.Context(), s.dataset, zfs.Prefix+strconv.Itoa(s.n), tag, snapshot.Mark{})
 	must(s, err)
 	root, release, err := zfs.Mount(mark.Path)
 	must(s, err)

@@ -22,14 +22,15 @@ type Held struct {
 	snapshot.Mark
 	Name  string // behind the '@'
 	Holds int    // of anybody
+	// Going: it is destroyed when the last hold goes.
+	Going bool
 }
 
-// Take takes a snapshot of the dataset and holds it, so that nobody's clean-up destroys it. It gives its mark and, since all
-// are asked for together, those of all snapshots that the dataset has now, oldest first. name must begin with Prefix. The time of the mark is when
-// it was asked for: all that is in it and not in a later one changed after that, or in the same tick of the clock.
-//
-// go-zfs would look at the new snapshot by one more call of the zfs program, which is what takes the time of a small run.
-func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, []Held, error) {
+// Take takes a snapshot of the dataset and holds it, so that nobody's clean-up destroys it. It gives its mark and those of all snapshots that
+// the dataset has now, in no order. name must begin with Prefix. The time of the mark is when
+// it was asked for: all that is in it and not in a later one changed after that, or in the same tick of the clock. base, if it has an ID, is a held snapshot of ours
+// which may go as soon as it is not held any more.
+func Take(ctx context.Context, d Dataset, name, tag string, base snapshot.Mark) (snapshot.Mark, []Held, error) {
 	if !strings.HasPrefix(name, Prefix) {
 		return snapshot.Mark{}, nil, fmt.Errorf("take snapshot %q: names of our snapshots begin with %q", name, Prefix)
 	}
@@ -41,10 +42,14 @@ func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, []He
 	}
 	asked := time.Now()
 	full := d.Name + "@" + name
-	if _, err := run(ctx, "snapshot", full); err != nil {
+	all, err := take(ctx, d, full, base)
+	if err != nil {
 		return snapshot.Mark{}, nil, fmt.Errorf("take a snapshot of %s: %w", d.Name, err)
 	}
-	all, err := holdAndList(ctx, d, full, tag)
+	err = Hold(ctx, full, tag)
+	if err == nil && all == nil {
+		all, err = List(ctx, d)
+	}
 	i := slices.IndexFunc(all, func(h Held) bool { return h.Name == name })
 	if err == nil && i < 0 {
 		err = fmt.Errorf("snapshot %s is not there after it was taken", full)
@@ -54,13 +59,6 @@ func Take(ctx context.Context, d Dataset, name, tag string) (snapshot.Mark, []He
 	}
 	all[i].Taken = asked
 	return all[i].Mark, all, nil
-}
-
-func holdAndList(ctx context.Context, d Dataset, full, tag string) ([]Held, error) {
-	if err := Hold(ctx, full, tag); err != nil {
-		return nil, err
-	}
-	return List(ctx, d)
 }
 
 // MarkOf describes the snapshot of the dataset that has this name; ErrNoDataset when there is none.
@@ -80,14 +78,21 @@ func List(ctx context.Context, d Dataset) ([]Held, error) {
 	return list(ctx, d, "-t", "snapshot", "-d", "1", "-s", "createtxg", d.Name)
 }
 
+// heldProperties are what heldOf reads.
+const heldProperties = "name,guid,createtxg,creation,userrefs,defer_destroy"
+
 func list(ctx context.Context, d Dataset, args ...string) ([]Held, error) {
-	lines, err := run(ctx, append([]string{"list", "-H", "-p", "-o", "name,guid,createtxg,creation,userrefs"}, args...)...)
+	lines, err := run(ctx, append([]string{"list", "-H", "-p", "-o", heldProperties}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots of %s: %w", d.Name, err)
 	}
-	var all []Held
+	return heldOf(d, lines)
+}
+
+// heldOf reads lines of heldProperties.
+func heldOf(d Dataset, lines [][]string) (all []Held, err error) {
 	for _, f := range lines {
-		if len(f) != 5 {
+		if len(f) != 6 {
 			return nil, fmt.Errorf("list snapshots of %s: a line of %d fields: %q", d.Name, len(f), f)
 		}
 		txg, err1 := strconv.ParseUint(f[2], 10, 64)
@@ -97,7 +102,7 @@ func list(ctx context.Context, d Dataset, args ...string) ([]Held, error) {
 		if err := errors.Join(err1, err2, err3); err != nil || !ok {
 			return nil, fmt.Errorf("list snapshots of %s: line %q: %w", d.Name, f, err)
 		}
-		all = append(all, Held{Name: name, Holds: holds, Mark: snapshot.Mark{
+		all = append(all, Held{Name: name, Holds: holds, Going: f[5] == "on", Mark: snapshot.Mark{
 			Kind: "zfs", Source: d.GUID, ID: f[1], Parent: d.GUID, Path: f[0], Trans: txg, Taken: time.Unix(taken, 0),
 		}})
 	}
@@ -144,8 +149,12 @@ func Destroy(ctx context.Context, name, tag string) error {
 		return err
 	}
 	err := (&gozfs.Dataset{Name: name, Type: gozfs.DatasetSnapshot}).Destroy(gozfs.DestroyDefault)
+	var failed *Error
+	if err = libraryError(err); errors.As(err, &failed) && strings.Contains(failed.Stderr, "could not find any snapshots") {
+		return nil // it went with our hold; see Held.Going
+	}
 	if err != nil {
-		return fmt.Errorf("destroy snapshot %s: %w", name, libraryError(err))
+		return fmt.Errorf("destroy snapshot %s: %w", name, err)
 	}
 	return nil
 }

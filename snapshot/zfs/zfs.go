@@ -102,21 +102,31 @@ func run(ctx context.Context, args ...string) ([][]string, error) {
 }
 
 func program(ctx context.Context, args ...string) ([][]string, error) {
+	out, err := output(ctx, "", args...)
+	return fields(out), err
+}
+
+// output runs a program of ZFS with this standard input and gives what it prints.
+func output(ctx context.Context, input string, args ...string) (string, error) {
 	if err := ready(); err != nil {
-		return nil, err
+		return "", err
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = snapshot.Environ()
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
 	if err := cmd.Run(); err != nil {
-		return nil, &Error{args, errs.String(), err}
+		return "", &Error{args, errs.String(), err}
 	}
-	var lines [][]string
-	for line := range strings.Lines(out.String()) {
+	return out.String(), nil
+}
+
+// fields are those of lines.
+func fields(text string) (lines [][]string) {
+	for line := range strings.Lines(text) {
 		lines = append(lines, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
 	}
-	return lines, nil
+	return lines
 }
 
 // Dataset is a filesystem in a pool.

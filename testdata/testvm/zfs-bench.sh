@@ -2,7 +2,8 @@
 # zfs-bench.sh [FILES [CHANGED [WIDE [ROUNDS]]]]: incremental runs from a ZFS dataset against rsync -aHAX --delete from the mounted
 # snapshot, zfs diff alone and zfs send -i | zfs receive, all in the test machine, where system calls are dear and CPU is not: the
 # figures are ratios, medians of ROUNDS. Three cases: WIDE files in one directory, a tenth of them changed; FILES in directories of
-# 100, CHANGED of them side by side (dense); and as many, each in another block of 32 objects (scattered). CASES="wide tree" and KINDS="dense scattered" choose.
+# FOLDER (100), CHANGED of them side by side (dense); and as many, each in another block of 32 objects (scattered): with FOLDER=100 of 100,000 each in another
+# directory, too. CASES="wide tree" and KINDS="dense scattered" choose.
 # docs/performance.md has them.
 set -euo pipefail
 if [ "${1:-}" != guest ]; then
@@ -10,7 +11,7 @@ if [ "${1:-}" != guest ]; then
 	bin=$(mktemp -d); trap 'rm -rf "$bin"' EXIT
 	CGO_ENABLED=0 go build -buildvcs=false -o "$bin/snapdiff" ./cmd/snapdiff
 	VM_MEM=${VM_MEM:-4G} testdata/testvm/run.sh -v "$bin" -d 8G -d 8G \
-		"CASES=\"${CASES:-wide tree}\" KINDS=\"${KINDS:-dense scattered}\" CALLS=${CALLS:-} bash testdata/testvm/zfs-bench.sh guest ${1:-100000} ${2:-1000} ${3:-20000} ${4:-3} $bin/snapdiff"
+		"CASES=\"${CASES:-wide tree}\" KINDS=\"${KINDS:-dense scattered}\" CALLS=${CALLS:-} FOLDER=${FOLDER:-100} bash testdata/testvm/zfs-bench.sh guest ${1:-100000} ${2:-1000} ${3:-20000} ${4:-3} $bin/snapdiff"
 	exit
 fi
 files=$2 changed=$3 wide=$4 rounds=$5 snapdiff=$6
@@ -44,8 +45,8 @@ change() {
 	local i n=0
 	case $kind in
 	wide) for ((i = $1 % 10; i < wide; i += 10)); do echo "$1" >>0/$i; done ;;
-	dense) for ((i = $1 * changed; n < changed; i++, n++)); do echo "$1" >>$((i / 100 % (files / 100)))/$((i % 100)); done ;;
-	scattered) for ((i = $1; n < changed; i += files / changed, n++)); do echo "$1" >>$((i / 100 % (files / 100)))/$((i % 100)); done ;;
+	dense) for ((i = $1 * changed; n < changed; i++, n++)); do echo "$1" >>$((i / FOLDER % (files / FOLDER)))/$((i % FOLDER)); done ;;
+	scattered) for ((i = $1; n < changed; i += files / changed, n++)); do echo "$1" >>$((i / FOLDER % (files / FOLDER)))/$((i % FOLDER)); done ;;
 	esac
 }
 # next ROUND: makes changes and a snapshot of them.
@@ -104,7 +105,7 @@ for case in $CASES; do
 		forget
 		;;
 	tree)
-		prepare tree $((files / 100)) 100
+		prepare tree $((files / FOLDER)) $FOLDER
 		for kind in ${KINDS:-dense scattered}; do measure $files $changed; done
 		forget
 		;;

@@ -163,6 +163,56 @@ func (b *bench) imports(name string) {
 	b.origin.live = true
 }
 
+// TestZFSGoing: a base goes with its last hold. One that somebody else holds, or has cloned, stays as long as he needs it and is in nobody's way, and a run
+// that fails has lost nothing. So it is where the dataset has so many snapshots that they are listed apart.
+func TestZFSGoing(t *testing.T) {
+	b := zfsBench(t)
+	base := func() string {
+		list := strings.Fields(b.zfs("list", "-H", "-d1", "-t", "snapshot", "-s", "createtxg", "-o", "name", "SOURCE"))
+		return list[len(list)-1]
+	}
+	n := 0
+	next := func(want string) {
+		b.Helper()
+		n++
+		Apply(t, b.origin.dir, Create(fmt.Sprint("f", n), 10, n))
+		b.native()
+		b.haveSnapshots(want)
+	}
+	Apply(t, b.origin.dir, Create("a", 10, 1))
+	b.run()
+	next("ours:1")
+
+	held := base()
+	b.zfs("hold", "mine", held)
+	next("ours:1 ours:1")
+	next("ours:1 ours:1")
+	b.zfs("release", "mine", held)
+	b.haveSnapshots("ours:1")
+
+	cloned, clone := base(), b.origin.source+"-clone"
+	b.zfs("clone", cloned, clone)
+	next("ours:0 ours:1")
+	next("ours:0 ours:1")
+	b.zfs("destroy", clone)
+	b.haveSnapshots("ours:1")
+
+	fail := b.job // when the snapshot is there
+	fail.Hooks.AfterSnapshot, fail.Hooks.Timeout = []string{"false"}, time.Minute
+	if _, err := job.Run(b.Context(), fail, job.Options{Say: b.Logf}); err == nil {
+		t.Fatal("a run whose hook failed is said to have been well")
+	}
+	b.haveSnapshots("ours:1")
+	next("ours:1")
+
+	b.command("sh", "-c", "for i in $(seq 201); do zfs snapshot "+b.origin.source+"@many$i || exit; done")
+	Apply(t, b.origin.dir, Create("many", 10, 1))
+	b.native()
+	if have := b.snapshots(); strings.Count(have, "ours:1") != 1 || strings.Contains(have, "ours:0") {
+		t.Errorf("with many others: %q", have)
+	}
+}
+
 // TestZFSLostBase: what makes the base useless leads to a full comparison that says why, and the next run is a native one. The
 // mirror is on ZFS too.
 func TestZFSLostBase(t *testing.T) {

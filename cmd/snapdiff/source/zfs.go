@@ -29,6 +29,7 @@ type zfsSource struct {
 	// deep: the snapshots of the datasets below count too.
 	deep   bool
 	former snapshot.Mark // see Parent
+	base   snapshot.Mark // see Expecter; one of ours, or zero
 	not    []Unfollowed  // what Take did not take
 }
 
@@ -99,6 +100,13 @@ func (s *zfsSource) prefix() string { return zfs.Prefix + prefix(s.job) }
 // tag is the name of this job's holds.
 func (s *zfsSource) tag() string { return strings.TrimSuffix(s.prefix(), "-") }
 
+// Expect implements Expecter.
+func (s *zfsSource) Expect(base snapshot.Mark) {
+	if _, short, _ := strings.Cut(base.Path, "@"); strings.HasPrefix(short, s.prefix()) && !base.Recursive {
+		s.base = base
+	}
+}
+
 func (s *zfsSource) Take(ctx context.Context) (snapshot.Mark, error) {
 	if err := s.dataset.CheckKey(); err != nil {
 		return snapshot.Mark{}, zfsHint(err, s.dataset.Name)
@@ -111,7 +119,7 @@ func (s *zfsSource) Take(ctx context.Context) (snapshot.Mark, error) {
 		}
 		return mark, err
 	}
-	mark, all, err := zfs.Take(ctx, s.dataset, name, s.tag())
+	mark, all, err := zfs.Take(ctx, s.dataset, name, s.tag(), s.base)
 	if s.all = all; s.deep { // that was of the dataset alone
 		s.all = nil
 	}
@@ -267,6 +275,12 @@ func (s *zfsSource) clean(ctx context.Context, keep []snapshot.Mark) error {
 				errs = append(errs, err)
 				continue
 			}
+		}
+		if h.Going { // it is destroyed with its last hold, or with the last clone that somebody made of it
+			if h.Holds > 0 {
+				errs = append(errs, zfs.Release(ctx, h.Path, s.tag()))
+			}
+			continue
 		}
 		if err := s.drop(ctx, h.Path); err != nil {
 			errs = append(errs, fmt.Errorf("an old snapshot stays: %w", err))
