@@ -2,6 +2,8 @@ package applytest
 
 import (
 	"errors"
+	"fmt"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +38,21 @@ func writeAll(fd int, off, n int64, seed int) error {
 func Create(path string, size int64, seed int) Change {
 	return change("Create", path, func(p string) error {
 		return withFile(p, unix.O_CREAT|unix.O_EXCL, func(fd int) error { return writeAll(fd, 0, size, seed) })
+	}, size, seed)
+}
+
+// Appear makes a file without a name in the same directory, writes it, and then gives it its name.
+func Appear(path string, size int64, seed int) Change {
+	return change("Appear", path, func(p string) error {
+		fd, err := unix.Open(filepath.Dir(p), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := writeAll(fd, 0, size, seed); err != nil {
+			return err
+		}
+		return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, p, unix.AT_SYMLINK_FOLLOW)
 	}, size, seed)
 }
 

@@ -185,6 +185,13 @@ func Exchange(a, b string) Change {
 	})
 }
 
+// Whiteout moves and leaves a whiteout, a device with the number 0:0, under the old name, as overlay filesystems do.
+func Whiteout(old, path string) Change {
+	return change2("Whiteout", old, path, func(a, b string) error {
+		return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_WHITEOUT)
+	})
+}
+
 // Remove removes a name: of a file, or of an empty directory.
 func Remove(path string) Change {
 	return change("Remove", path, func(p string) error {

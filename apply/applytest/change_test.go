@@ -32,7 +32,7 @@ func everyChange() []Change {
 		DefaultACL("d", 77, 4), Capability("d/c", 1<<13), Utimes("d/a", 1234567890, 123456789), TouchAtime("d/a", 99),
 		SetXattr("d/c", "user.gone", ""), RemoveXattr("d/c", "user.gone"), KeepMtime("d/c", Write("d/c", 0, 1, 7)),
 		Symlink("a\xff/../nowhere", "d/s"), Chown("d/s", 5, 6), Mknod("d/null", unix.S_IFCHR|0o600, 1, 3), Mknod("d/b", unix.S_IFBLK|0o600, 7, 300),
-		Fifo("d/f"), Socket("d/k"), Link("d/a", "l"), Link("d/s", "ls"), Rename("d/c", "c"), Exchange("l", "c"), Remove("d/null"),
+		Fifo("d/f"), Socket("d/k"), Link("d/a", "l"), Link("d/s", "ls"), Rename("d/c", "c"), Exchange("l", "c"), Remove("d/null"), Appear("n", 9000, 2), Whiteout("n", "m"),
 		Wide("w", 30), Many("chmod", 0, 30, 10, func(i int) Change { return Chmod(wideName("w", i), 0o600) }),
 		Deep("deep", 20), Create(deep+"/bottom", 100, 8), Link(deep+"/bottom", "top"), Chmod(deep+"/bottom", 0o600),
 		Rename(deep+"/bottom", deep+"/bottom2"), Mkdir("e"), Create("e/x", 1, 1), RemoveAll("e"), Sync(),
