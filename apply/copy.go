@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -120,13 +121,28 @@ var errStopped = errors.New("stopped")
 // defaultWorkers keeps a disk's queue filled without making it jump about.
 func defaultWorkers() int { return min(max(4, 2*runtime.NumCPU()), 16) }
 
+// copyWorkers are more: what is copied first is in no cache, and each small file is one read that a worker waits for.
+func copyWorkers() int { return min(max(4, 4*runtime.NumCPU()), 16) }
+
+// moreProcessors lets so many goroutines be in system calls that take long without being noticed: Go's scheduler gives the place of one that waits for
+// the disk to another only when its monitor has seen it waiting, and a copy waits for most files. The result sets it back. One processor is better off
+// with few; what the environment says stands.
+func moreProcessors(workers int) (back func()) {
+	before := runtime.GOMAXPROCS(0)
+	if runtime.NumCPU() == 1 || workers <= before || os.Getenv("GOMAXPROCS") != "" {
+		return func() {}
+	}
+	runtime.GOMAXPROCS(workers)
+	return func() { runtime.GOMAXPROCS(before) }
+}
+
 func (f *firstCopy) defaults() {
 	f.build, f.queue = newBuilder(f.pace), newCopyQueue()
 	if !f.noSums || f.built.paths {
 		f.build.built = f.built.add
 	}
 	if f.workers <= 0 {
-		f.workers = defaultWorkers()
+		f.workers = copyWorkers()
 	}
 	if f.step == nil {
 		f.step = func(string) error { return nil }
@@ -177,6 +193,7 @@ func (f *firstCopy) run(ctx context.Context) error {
 
 // work runs the workers until the queue is empty or the copy is stopped.
 func (f *firstCopy) work(ctx context.Context) {
+	defer moreProcessors(f.workers)()
 	var all sync.WaitGroup
 	for range f.workers {
 		all.Go(func() {

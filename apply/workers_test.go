@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -48,5 +49,24 @@ func TestWorkersAreLimited(t *testing.T) {
 		if g.most > workers || workers == 1 && g.most != 1 {
 			t.Errorf("a phase did %d things at once, want at most %d", g.most, workers)
 		}
+	}
+}
+
+// TestMoreProcessors: a first copy has the scheduler to itself, and gives back what it found; what the administrator says stands.
+func TestMoreProcessors(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	t.Setenv("GOMAXPROCS", "")
+	back := moreProcessors(before + 3)
+	if got := runtime.GOMAXPROCS(0); runtime.NumCPU() > 1 && got != before+3 || runtime.NumCPU() == 1 && got != before {
+		t.Errorf("%d of %d processors, before %d", got, runtime.NumCPU(), before)
+	}
+	back()
+	if got := runtime.GOMAXPROCS(0); got != before {
+		t.Errorf("%d processors afterwards, before %d", got, before)
+	}
+	t.Setenv("GOMAXPROCS", "2")
+	defer moreProcessors(before + 3)()
+	if got := runtime.GOMAXPROCS(0); got != before {
+		t.Errorf("%d processors where the environment says how many, before %d", got, before)
 	}
 }
