@@ -86,12 +86,21 @@ func (o options) growCase(c growthCase) (err error) {
 		if err := s.sizes("first copy"); err != nil {
 			return err
 		}
-		for _, step := range c.steps {
-			if err := s.grow(step); err != nil {
-				return err
+		idle := false // after a large change, the kernel is still busy with the old snapshot for a while
+		for i := 0; i <= len(c.steps); i++ {
+			if !idle && (i == len(c.steps) || s.isLarge(c.steps[i])) {
+				idle = true
+				if err := b.time("nothing changed, warm", s.name(), s.idle(""), false); err != nil {
+					return err
+				}
+			}
+			if i < len(c.steps) {
+				if err := s.grow(c.steps[i]); err != nil {
+					return err
+				}
 			}
 		}
-		return b.time("nothing changed, warm", s.name(), s.idle(""), false)
+		return nil
 	})
 }
 
@@ -99,12 +108,12 @@ func (o options) growCase(c growthCase) (err error) {
 // something disturbed shows less there.
 func (s *snapdiff) grow(step growthStep) error {
 	repeat := s.repeat
-	if step.changes > s.files/20 {
+	if s.isLarge(step) {
 		repeat = 1
 	}
 	for n := range 2 * repeat {
 		cold := n%2 == 0
-		if !cold && step.changes > s.files/20 {
+		if !cold && s.isLarge(step) {
 			break
 		}
 		if err := s.step(step); err != nil {
@@ -123,6 +132,9 @@ func (s *snapdiff) grow(step growthStep) error {
 	}
 	return nil
 }
+
+// isLarge tells a step that changes more than a twentieth of the files.
+func (s *snapdiff) isLarge(step growthStep) bool { return step.changes > s.files/20 }
 
 func (b *bench) step(s growthStep) error {
 	release, err := b.hold()

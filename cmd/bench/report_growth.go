@@ -118,14 +118,14 @@ func (r *report) shapes(cases map[string][]saved) {
 func (r *report) room(cases map[string][]saved) {
 	head := false
 	for _, c := range growthCases() {
-		last := map[string]int64{}
+		last, told := map[string]int64{}, map[string]bool{}
 		for _, f := range cases[c.name] {
 			if f.Room == 0 {
 				continue
 			}
 			if !head {
 				head = true
-				r.printf("\n### Room\n\nBytes after each step, and how many more they are than after the step before for each file (of the source and the first copy) or change. Of the mirror\nwithout the tables of inodes, which ext4 makes with the filesystem: 256 bytes for each inode.\n")
+				r.printf("\n### Room\n\nBytes after each step, and how many more they are than before it for each file (of the source and the first copy) or change; of several samples the first. Of the mirror\nwithout the tables of inodes, which ext4 makes with the filesystem: 256 bytes for each inode.\n")
 				tableHead(&r.text, "case", "after", "of", "bytes", "more for each")
 			}
 			count := c.files
@@ -134,11 +134,16 @@ func (r *report) room(cases map[string][]saved) {
 					count = step.changes
 				}
 			}
+			again := told[f.What+"\x00"+f.Who] // of several samples the first is told
+			told[f.What+"\x00"+f.Who] = true
 			more := ""
 			if d := f.Room - last[f.Who]; d > 0 && (f.What != emptyStore || f.Who == sourceRoom) {
 				more = fmt.Sprintf("%.0f", float64(d)/float64(count))
 			}
 			last[f.Who] = f.Room
+			if again {
+				continue
+			}
 			r.printf("| %s | %s | %s | %s | %s |\n", c.name, f.What, f.Who, number(int(f.Room)), more)
 		}
 	}
