@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,11 +78,18 @@ func Shutdown(t testing.TB, dir string) {
 	}
 }
 
-// Remount unmounts what Mount mounted at dir and mounts it again.
+// Remount unmounts what Mount mounted at dir and mounts it again. In between it waits until the filesystem is unmounted everywhere: another test may have made
+// a mount namespace, with a copy of this mount in it, and until that is gone the same filesystem would be mounted again, with all that is wrong with it.
 func Remount(t testing.TB, dir string) {
 	t.Helper()
 	command(t, "umount", dir)
-	command(t, "mount", "-o", "loop", filepath.Join(filepath.Dir(dir), "image"), dir)
+	image := filepath.Join(filepath.Dir(dir), "image")
+	for start := time.Now(); command(t, "losetup", "-j", image) != ""; time.Sleep(20 * time.Millisecond) {
+		if time.Since(start) > unmountPatience {
+			t.Fatalf("%s is unmounted at %s and still in use", image, dir)
+		}
+	}
+	command(t, "mount", "-o", "loop", image, dir)
 }
 
 // Rot overwrites the beginning of texts, wherever they are, in the image of the filesystem that is mounted at dir by Mount or MountIn. What the kernel has
