@@ -122,7 +122,7 @@ var errStopped = errors.New("stopped")
 func defaultWorkers() int { return min(max(4, 2*runtime.NumCPU()), 16) }
 
 // copyWorkers are more: what is copied first is in no cache, and each small file is one read that a worker waits for.
-func copyWorkers() int { return min(max(4, 4*runtime.NumCPU()), 16) }
+func copyWorkers() int { return min(4*runtime.NumCPU(), 16) }
 
 // moreProcessors lets so many goroutines be in system calls that take long without being noticed: Go's scheduler gives the place of one that waits for
 // the disk to another only when its monitor has seen it waiting, and a copy waits for most files. The result sets it back. One processor is better off

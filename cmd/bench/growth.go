@@ -86,22 +86,28 @@ func (o options) growCase(c growthCase) (err error) {
 		if err := s.sizes("first copy"); err != nil {
 			return err
 		}
-		idle := false // after a large change, the kernel is still busy with the old snapshot for a while
-		for i := 0; i <= len(c.steps); i++ {
-			if !idle && (i == len(c.steps) || s.isLarge(c.steps[i])) {
-				idle = true
-				if err := b.time("nothing changed, warm", s.name(), s.idle(""), false); err != nil {
-					return err
-				}
-			}
-			if i < len(c.steps) {
-				if err := s.grow(c.steps[i]); err != nil {
-					return err
-				}
-			}
+		small := slices.IndexFunc(c.steps, s.isLarge)
+		if small < 0 {
+			small = len(c.steps)
 		}
-		return nil
+		if err := s.growAll(c.steps[:small]); err != nil {
+			return err
+		}
+		// After a large change the kernel is still busy with the old snapshot for a while.
+		if err := b.time("nothing changed, warm", s.name(), s.idle(""), false); err != nil {
+			return err
+		}
+		return s.growAll(c.steps[small:])
 	})
+}
+
+func (s *snapdiff) growAll(steps []growthStep) error {
+	for _, step := range steps {
+		if err := s.grow(step); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // grow measures the runs after one step, cold and with what the run before left in memory. Large ones take turns once: a sample that

@@ -71,7 +71,10 @@ func runTake(ctx context.Context, d Dataset, full string, base snapshot.Mark) ([
 	}
 	lines := fields(answer.Return)
 	for _, f := range lines {
-		if id, err := strconv.ParseInt(f[min(1, len(f)-1)], 10, 64); err == nil {
+		if len(f) < 2 {
+			continue // heldOf says so
+		}
+		if id, err := strconv.ParseInt(f[1], 10, 64); err == nil {
 			f[1] = strconv.FormatUint(uint64(id), 10)
 		}
 	}

@@ -114,7 +114,10 @@ func output(ctx context.Context, input string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = snapshot.Environ()
 	var out, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if input != "" { // else it has none, and no pipe to it
+		cmd.Stdin = strings.NewReader(input)
+	}
 	if err := cmd.Run(); err != nil {
 		return "", &Error{args, errs.String(), err}
 	}
