@@ -80,6 +80,21 @@ type markedDir struct {
 	copyDir
 	key   diff.Key
 	names []linkName // for the link index
+	sig   uint64     // of the directory itself; 0: not known
+}
+
+// signatures are those of the directory and of what has names in it.
+func (d *markedDir) signatures() []inodeSignature {
+	var list []inodeSignature
+	if d.sig != 0 {
+		list = append(list, inodeSignature{d.key.Ino, d.sig})
+	}
+	for _, n := range d.names {
+		if n.sig != 0 {
+			list = append(list, inodeSignature{n.key.Ino, n.sig})
+		}
+	}
+	return list
 }
 
 // badEntry is a name that the mirror lacks, or has not with all its attributes.

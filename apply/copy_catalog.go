@@ -83,5 +83,8 @@ func (c catalogMarks) markDir(d markedDir) error {
 			return err
 		}
 	}
+	if err := setSignatures(c.query, d.signatures()); err != nil {
+		return err
+	}
 	return c.query(`INSERT INTO copied(path) VALUES (?)`, nil, []byte(d.path))
 }

@@ -283,7 +283,11 @@ func (f *firstCopy) completeDir(d *openCopy) error {
 		return err
 	}
 	f.counts.Dirs.Add(1)
-	f.complete(markedDir{*d.copyDir, d.key, d.names}, d.bad)
+	done := markedDir{copyDir: *d.copyDir, key: d.key, names: d.names}
+	if f.sign && !d.key.IsPlaceholder() {
+		done.sig = diff.Signature(&d.stat, d.key.Gen)
+	}
+	f.complete(done, d.bad)
 	f.queue.addDirs(&copyFrame{path: d.path, node: d.node, names: inInodeOrder(d.kids)})
 	return nil
 }

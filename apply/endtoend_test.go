@@ -88,7 +88,7 @@ func (k *keeper) attempt(next snapshot.Mark, step func(string) error) (*apply.Re
 	_, cut, err := store.Last()
 	k.must(err)
 	if k.base.ID == "" {
-		return store.FirstCopy(ctx, apply.Copy{Next: to, Keys: btrfsfeed.Keys(to), Mark: next, Exclude: diff.MustExclude("/.snapdiff"), Links: true}, opts)
+		return store.FirstCopy(ctx, apply.Copy{Next: to, Keys: btrfsfeed.Keys(to), Mark: next, Exclude: diff.MustExclude("/.snapdiff"), Links: true, Signatures: true}, opts)
 	}
 	if cut != nil {
 		return store.Resume(ctx, *cut, nil, to, opts)
@@ -125,6 +125,7 @@ func (k *keeper) run(limits func(i int) int) *apply.Result {
 		k.Logf("run r%d, %d kills, %+v", result.Run, len(kills), result.Counts)
 		Judge(k, next.Path, filepath.Join(k.store, "tree"))
 		k.judgeLinks(next)
+		k.judgeSignatures(next)
 		k.base = next
 		return result
 	}

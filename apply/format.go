@@ -77,6 +77,9 @@ CREATE TEMP VIEW saved AS SELECT 0 AS node, 0 AS run, 0 AS off, 0 AS len, 0 AS o
 CREATE TEMP VIEW trim AS SELECT 0 AS run, 0 AS node, 0 AS bytes WHERE 0;
 CREATE TEMP VIEW sums AS SELECT 0 AS ino, 0 AS sum WHERE 0;
 `},
+	{script: `
+CREATE TABLE signatures(block INTEGER PRIMARY KEY, sigs BLOB NOT NULL);
+`, convert: packSignatures},
 }
 
 // ErrFormat says that a catalog was written by a newer version.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -121,6 +122,39 @@ func TestNewerManifestsAreRefused(t *testing.T) {
 	}
 }
 
+// formerLinks makes the link index one of formats 2 and 3, which had signatures among the names.
+const formerLinks = `DROP TABLE signatures; DROP TABLE links;
+	CREATE TABLE links(ino INTEGER, dir INTEGER, name BLOB, gen INTEGER NOT NULL, sig INTEGER, PRIMARY KEY(ino, dir, name)) WITHOUT ROWID;`
+
+// A store of format 3 keeps its signatures when it is upgraded. An inode whose names have others has none.
+func TestUpgradeFromFormat3(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "store")
+	if err := apply.Init(store); err != nil {
+		t.Fatal(err)
+	}
+	alterCatalog(t, store, formerLinks+`PRAGMA user_version = 3; INSERT INTO meta(key, value) VALUES ('links', '1');
+		INSERT INTO nodes(id, ino, gen, parent, name, type, alive) VALUES (1, 2, 1, NULL, x'', 16384, 1);
+		INSERT INTO links(ino, dir, name, gen, sig) VALUES (3, 1, 'a', 1, 30), (4, 1, 'one', 2, 40), (4, 1, 'two', 2, 40), (5, 1, 'same', 3, 50), (5, 1, 'not the same', 3, 51),
+			(6, 1, 'b', 1, NULL), (7, 1, 'a', 1, -70), (31, 1, 'c', 1, 310), (32, 1, 'd', 1, 320), (1000000, 1, 'e', 1, 1), (1000001, 1, 'half', 1, 2), (1000001, 1, 'known', 1, NULL);`)
+	s, err := apply.Open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	links := s.Links()
+	defer links.Close()
+	of70 := int64(-70)
+	inos, want := []uint64{2, 3, 4, 5, 6, 7, 31, 32, 1000000, 1000001}, []uint64{0, 30, 40, 0, 0, uint64(of70), 310, 320, 1, 0}
+	if sigs, err := links.Signatures(inos); err != nil || !slices.Equal(sigs, want) {
+		t.Errorf("signatures of %d: %d, %v, want %d", inos, sigs, err, want)
+	}
+	for ino, names := range map[uint64]int{4: 2, 32: 1, 1000001: 2, 33: 0} {
+		if refs, err := links.Names(ino); err != nil || len(refs) != names {
+			t.Errorf("names of %d: %v, %v, want %d", ino, refs, err, names)
+		}
+	}
+}
+
 // A store of format 2 has no tables for saved ranges and checksums, and manifests of format 1. With real history in it, and a run that was cut
 // off, it is shown as it is, upgraded by the first that writes, and its files are patched in place from then on.
 func TestUpgradeFromFormat2(t *testing.T) {
@@ -139,7 +173,7 @@ func TestUpgradeFromFormat2(t *testing.T) {
 	if err := p.run(cutAfter(20, &steps)); !errors.Is(err, errCut) {
 		t.Fatal(err)
 	}
-	alterCatalog(t, p.store, `DROP TABLE saved; DROP TABLE patches; DROP TABLE trim; DROP TABLE sums; PRAGMA user_version = 2;
+	alterCatalog(t, p.store, formerLinks+`DROP TABLE saved; DROP TABLE patches; DROP TABLE trim; DROP TABLE sums; PRAGMA user_version = 2;
 		DELETE FROM meta WHERE key IN ('manifests', 'stale_manifests', 'sums', 'mendable')`)
 	sh(t, p.store, `for m in history/r*/manifest; do r=${m#history/r}; printf 'snapdiff manifest 1\nrun %s\n' ${r%/manifest} > $m; done`)
 	compare := func(when string) {

@@ -30,7 +30,7 @@ const (
 type linkName struct {
 	name string
 	key  diff.Key // Gen 0: could not be had
-	sig  uint64   // of the inode (see diff.Signature); 0: not known
+	sig  uint64   // of the inode (see diff.Signature), for the table of these; 0: not known
 }
 
 // Links is the link index of the base. It must be closed before anything else is done with the store.
@@ -44,6 +44,7 @@ type LinkIndex struct {
 	mu     sync.Mutex
 	end    func(*error)          // of the transaction; nil before the first question
 	blocks map[uint64]*linksRead // by the first number of a block
+	dirs   map[uint64]indexed    // directories that what was read has names in: they are asked for next
 }
 
 // linksRead is what was read of a block: all of it, or the numbers that are in known.
@@ -64,7 +65,7 @@ func (l *LinkIndex) Close() error {
 	}
 	var err error
 	l.end(&err)
-	l.end, l.blocks = nil, nil
+	l.end, l.blocks, l.dirs = nil, nil, nil
 	return catalogError("read the link index", err)
 }
 
@@ -79,9 +80,9 @@ const (
 	linkBlocks = 4096 // most blocks held
 )
 
-// The names of all inodes of a range of numbers: number, that of the directory, name, generation.
+// The names of all inodes of a range of numbers: number, that of the directory, name, generation; linksQuery gives the same of the directory, too, NULL for the top one.
 const (
-	linksQuery = `SELECT l.ino, d.ino, l.name, l.gen FROM links l JOIN nodes d ON d.id = l.dir WHERE l.ino BETWEEN ? AND ?`
+	linksQuery = `SELECT l.ino, d.ino, l.name, l.gen, p.ino, d.name, d.gen FROM links l JOIN nodes d ON d.id = l.dir LEFT JOIN nodes p ON p.id = d.parent WHERE l.ino BETWEEN ? AND ?`
 	dirsQuery  = `SELECT n.ino, d.ino, n.name, n.gen FROM nodes n JOIN nodes d ON d.id = n.parent WHERE n.ino BETWEEN ? AND ? AND n.alive AND n.type = 16384`
 )
 
@@ -117,6 +118,9 @@ func (l *LinkIndex) inode(ino uint64) (indexed, error) {
 
 // read reads the number, or the block that it is in. l.mu is held.
 func (l *LinkIndex) read(ino uint64) (indexed, error) {
+	if i, ok := l.dirs[ino]; ok {
+		return i, nil
+	}
 	low := ino &^ (linkBlock - 1)
 	read := l.blocks[low]
 	if read != nil {
@@ -128,7 +132,7 @@ func (l *LinkIndex) read(ino uint64) (indexed, error) {
 		return indexed{}, err
 	}
 	if len(l.blocks) >= linkBlocks || l.blocks == nil {
-		l.blocks = map[uint64]*linksRead{}
+		l.blocks, l.dirs = map[uint64]*linksRead{}, map[uint64]indexed{}
 	}
 	all := read != nil
 	first, last := ino, ino
@@ -141,11 +145,16 @@ func (l *LinkIndex) read(ino uint64) (indexed, error) {
 			break // it is no directory
 		}
 		err := l.s.query(query, func(row *sqlite.Stmt) error {
-			num := uint64(row.ColumnInt64(0))
+			num, parent := uint64(row.ColumnInt64(0)), uint64(row.ColumnInt64(1))
 			i := known[num]
-			i.names = append(i.names, diff.Ref{Parent: uint64(row.ColumnInt64(1)), Name: columnBytes(row, 2)})
+			i.names = append(i.names, diff.Ref{Parent: parent, Name: columnBytes(row, 2)})
 			i.gen = uint64(row.ColumnInt64(3))
 			known[num] = i
+			if query == linksQuery && row.ColumnType(4) != sqlite.TypeNull {
+				if _, ok := l.dirs[parent]; !ok {
+					l.dirs[parent] = indexed{[]diff.Ref{{Parent: uint64(row.ColumnInt64(4)), Name: columnBytes(row, 5)}}, uint64(row.ColumnInt64(6))}
+				}
+			}
 			return nil
 		}, int64(first), int64(last))
 		if err != nil {
@@ -154,82 +163,6 @@ func (l *LinkIndex) read(ino uint64) (indexed, error) {
 	}
 	l.blocks[low] = &linksRead{all, known}
 	return known[ino], nil
-}
-
-const (
-	signaturesQuery = `SELECT ino, sig FROM links WHERE ino >= ? ORDER BY ino`
-	// signatureGap is how many numbers it takes less time to go through than to look for one anew.
-	signatureGap = 2 * linkBlock
-)
-
-// Signatures implements diff.SignatureIndex. It goes through the index where the numbers lie side by side.
-func (l *LinkIndex) Signatures(inos []uint64) ([]uint64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.begin(); err != nil {
-		return nil, err
-	}
-	sigs := make([]uint64, len(inos))
-	err := l.s.guard.do(func() error {
-		stmt, err := l.s.conn.Prepare(signaturesQuery)
-		if err != nil {
-			return err
-		}
-		defer stmt.Reset()
-		at := sigReader{stmt: stmt}
-		for i, ino := range inos {
-			if sigs[i], err = at.signature(ino); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return sigs, catalogError("read the link index", err)
-}
-
-// sigReader goes through the rows of signaturesQuery.
-type sigReader struct {
-	stmt  *sqlite.Stmt
-	begun bool
-	row   bool   // it stands at one; else, once begun, it is at the end
-	ino   uint64 // of that row
-	from  uint64 // the rows of this number and of those behind it are still to come
-}
-
-// signature gives that of a number; 0: not known, or not the same in all its rows.
-func (r *sigReader) signature(ino uint64) (sig uint64, err error) {
-	if near := r.begun && r.from <= ino && (!r.row || ino < r.ino+signatureGap); !near {
-		err = r.seek(ino)
-	}
-	for err == nil && r.row && r.ino < ino {
-		err = r.step()
-	}
-	for first := true; err == nil && r.row && r.ino == ino; first = false {
-		if s := uint64(r.stmt.ColumnInt64(1)); first || s == sig {
-			sig = s
-		} else {
-			sig = 0
-		}
-		err = r.step()
-	}
-	r.from = ino + 1
-	return sig, err
-}
-
-func (r *sigReader) seek(ino uint64) error {
-	if err := r.stmt.Reset(); err != nil {
-		return err
-	}
-	r.stmt.BindInt64(1, int64(ino))
-	r.begun = true
-	return r.step()
-}
-
-func (r *sigReader) step() (err error) {
-	if r.row, err = r.stmt.Step(); r.row {
-		r.ino = uint64(r.stmt.ColumnInt64(0))
-	}
-	return err
 }
 
 // Each implements diff.RangeIndex.
@@ -283,15 +216,17 @@ func (s *Store) beginLinks(signed bool) error {
 
 // clearLinks ends the index.
 func (s *Store) clearLinks() error {
-	if err := s.exec(`DELETE FROM links`); err != nil {
-		return err
+	for _, table := range []string{"links", "signatures"} {
+		if err := s.exec(`DELETE FROM ` + table); err != nil {
+			return err
+		}
 	}
 	return s.exec(`DELETE FROM meta WHERE key = ?`, metaLinks)
 }
 
 func addLink(conn *sqlite.Conn, dir int64, n linkName) error {
-	return sqlitex.Execute(conn, `INSERT OR REPLACE INTO links(ino, dir, name, gen, sig) VALUES (?, ?, ?, ?, nullif(?, 0))`,
-		&sqlitex.ExecOptions{Args: []any{int64(n.key.Ino), dir, []byte(n.name), int64(n.key.Gen), int64(n.sig)}})
+	return sqlitex.Execute(conn, `INSERT OR REPLACE INTO links(ino, dir, name, gen) VALUES (?, ?, ?, ?)`,
+		&sqlitex.ExecOptions{Args: []any{int64(n.key.Ino), dir, []byte(n.name), int64(n.key.Gen)}})
 }
 
 // recordLinks takes out the names that go. It needs the nodes of their directories as they are before the run, and what went from
@@ -339,21 +274,28 @@ func (s *Store) commitLinks(p *plan, sigs signatures) error {
 	if !signed {
 		return nil
 	}
-	for i := range p.Inodes {
-		if p.Inodes[i].Attr.IsDir() {
-			continue
-		}
-		if err := s.setSignature(p.Inodes[i].Key.Ino, sigs.of(&p.Inodes[i])); err != nil {
-			return err
-		}
-	}
-	return nil
+	return setSignatures(s.query, sigs.list(p))
 }
 
 // signatures tells those of the new snapshot's inodes. next is nil when a run is committed whose snapshot is gone.
 type signatures struct {
 	next  *beneath.Root
 	known map[diff.Key]uint64
+}
+
+// list gives those that a run knows, behind zeros for numbers that it took away or gave other names to.
+func (s signatures) list(p *plan) []inodeSignature {
+	list := make([]inodeSignature, 0, len(p.Gone)+len(p.Linked)+len(p.Inodes))
+	for _, g := range p.Gone {
+		list = append(list, inodeSignature{g.Key.Ino, 0})
+	}
+	for _, n := range p.Linked {
+		list = append(list, inodeSignature{n.Key.Ino, 0})
+	}
+	for i := range p.Inodes {
+		list = append(list, inodeSignature{p.Inodes[i].Key.Ino, s.of(&p.Inodes[i])})
+	}
+	return list
 }
 
 // of gives the signature of a changed inode; 0: it cannot be looked at.
@@ -366,23 +308,4 @@ func (s signatures) of(in *diff.Inode) uint64 {
 		return diff.Signature(&st, in.Key.Gen)
 	}
 	return 0
-}
-
-// setSignature goes row by row: for an UPDATE of several rows SQLite keeps a journal of its own, which costs more than all the rest.
-func (s *Store) setSignature(ino, sig uint64) error {
-	type name struct {
-		dir  int64
-		name string
-	}
-	var names []name
-	err := s.query(`SELECT dir, name FROM links WHERE ino = ?`, func(row *sqlite.Stmt) error {
-		names = append(names, name{row.ColumnInt64(0), columnBytes(row, 1)})
-		return nil
-	}, int64(ino))
-	for _, n := range names {
-		if err == nil {
-			err = s.exec(`UPDATE links SET sig = nullif(?, 0) WHERE ino = ? AND dir = ? AND name = ?`, int64(sig), int64(ino), n.dir, []byte(n.name))
-		}
-	}
-	return err
 }

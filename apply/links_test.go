@@ -26,15 +26,14 @@ import (
 // emptySubvolume is the number that every placeholder of a nested subvolume shows; its names are no inode's.
 const emptySubvolume = 2
 
-// judgeLinks compares the link index with a walk of the snapshot that the mirror equals.
-func judgeLinks(t testing.TB, store *apply.Store, snap string) {
+// eachInode hands over all names of a snapshot but those of nested subvolumes, with the numbers of their directories.
+func eachInode(t testing.TB, snap string, yield func(dir uint64, name string, st unix.Stat_t)) (top uint64) {
 	t.Helper()
 	root, err := beneath.Open(snap)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	want := map[uint64][]string{}
 	var walk func(dir string, num uint64) error
 	walk = func(dir string, num uint64) error {
 		return root.ReadDir(dir, func(name string, dtype uint8, _ uint64) error {
@@ -43,23 +42,33 @@ func judgeLinks(t testing.TB, store *apply.Store, snap string) {
 			if err != nil || path == ".snapdiff" || st.Ino == emptySubvolume {
 				return err
 			}
-			want[st.Ino] = append(want[st.Ino], fmt.Sprintf("%d/%q", num, name))
+			yield(num, name, st)
 			if dtype == unix.DT_DIR {
 				return walk(path, st.Ino)
 			}
 			return nil
 		})
 	}
-	top, err := root.Lstat("")
+	st, err := root.Lstat("")
 	if err == nil {
-		err = walk("", top.Ino)
+		err = walk("", st.Ino)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return st.Ino
+}
+
+// judgeLinks compares the link index with a walk of the snapshot that the mirror equals.
+func judgeLinks(t testing.TB, store *apply.Store, snap string) {
+	t.Helper()
+	want := map[uint64][]string{}
+	top := eachInode(t, snap, func(dir uint64, name string, st unix.Stat_t) {
+		want[st.Ino] = append(want[st.Ino], fmt.Sprintf("%d/%q", dir, name))
+	})
 	links := store.Links()
 	defer links.Close()
-	for _, num := range append(slices.Collect(maps.Keys(want)), top.Ino, 999_999_999) {
+	for _, num := range append(slices.Collect(maps.Keys(want)), top, 999_999_999) {
 		refs, err := links.Names(num)
 		if err != nil {
 			t.Fatal(err)
@@ -83,6 +92,43 @@ func (k *keeper) judgeLinks(next snapshot.Mark) {
 	k.must(err)
 	defer store.Close()
 	judgeLinks(k, store, next.Path)
+}
+
+// judgeSignatures judges those of the index after a first copy, or a run that followed one: what is new has the one that its stat gives, and what is not
+// there has none. (Of the rest some may be older: a change that is none for the mirror.)
+func (k *keeper) judgeSignatures(next snapshot.Mark) {
+	k.Helper()
+	store, err := apply.Open(k.store)
+	k.must(err)
+	defer store.Close()
+	links := store.Links()
+	defer links.Close()
+	if signed, err := store.Meta("links"); err != nil || signed != "1" {
+		return // a full comparison has made the index anew, without
+	}
+	former := map[uint64]bool{}
+	if k.base.ID != "" {
+		eachInode(k, k.base.Path, func(_ uint64, _ string, st unix.Stat_t) { former[st.Ino] = true })
+	}
+	want, last := map[uint64]unix.Stat_t{}, uint64(0)
+	top := eachInode(k, next.Path, func(_ uint64, _ string, st unix.Stat_t) { want[st.Ino], last = st, max(last, st.Ino) })
+	nums := make([]uint64, last+1000)
+	for i := range nums {
+		nums[i] = uint64(i)
+	}
+	sigs, err := links.Signatures(nums)
+	k.must(err)
+	for num, sig := range sigs {
+		st, there := want[uint64(num)]
+		gen, err := links.Generation(uint64(num))
+		k.must(err)
+		switch {
+		case !there && sig != 0 && uint64(num) != top:
+			k.Errorf("inode %d, which is not there, has the signature %x", num, sig)
+		case there && !former[st.Ino] && sig != diff.Signature(&st, gen):
+			k.Errorf("inode %d has the signature %x, want %x", num, sig, diff.Signature(&st, gen))
+		}
+	}
 }
 
 // compareInFull makes a run of the keeper by a full comparison.

@@ -30,14 +30,14 @@ func alterCatalog(t *testing.T, store, script string) {
 // format number that fits none of it is damaged too, and that of a newer program only with other tables.
 func TestAlteredSchemaIsDamage(t *testing.T) {
 	for script, damage := range map[string]string{
-		`UPDATE sqlite_schema SET sql = replace(sql, 'sig INTEGER', 'sih INTEGER') WHERE name = 'links'`:                   "its table links is not what it should be",
+		`UPDATE sqlite_schema SET sql = replace(sql, 'how TEXT', 'hox TEXT') WHERE name = 'runs'`:                          "its table runs is not what it should be",
 		`UPDATE sqlite_schema SET sql = replace(sql, 'gen INTEGER NOT NULL', 'gen INTEGER  OT NULL') WHERE name = 'links'`: "its table links",
 		`UPDATE sqlite_schema SET sql = replace(sql, '16384', '16385') WHERE name = 'node_dir'`:                            "its index node_dir is not what",
 		`DROP INDEX versions_run`:                                "its index versions_run is missing",
 		`DROP TABLE trim`:                                        "its table trim is missing",
 		`CREATE TABLE more(a INTEGER)`:                           "it has a strange table more",
-		`PRAGMA user_version = 99`:                               "its format is not 99: its tables are those of format 3",
-		`PRAGMA user_version = 2`:                                "it has a strange table",
+		`PRAGMA user_version = 99`:                               "its format is not 99: its tables are those of format 4",
+		`PRAGMA user_version = 2`:                                "its table links is not what it should be",
 		`PRAGMA user_version = 99; CREATE TABLE more(a INTEGER)`: "",
 	} {
 		store := filepath.Join(t.TempDir(), "store")

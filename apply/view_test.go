@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -163,7 +164,7 @@ func TestViewWhileARunGoesOn(t *testing.T) {
 	if _, err := OpenView(store, "", 2); !errors.Is(err, ErrFormat) {
 		t.Errorf("a catalog of a newer format: %v, want ErrFormat", err)
 	}
-	check(t, sqlitex.ExecuteScript(conn, `PRAGMA user_version = 3; DROP TABLE future;`, nil))
+	check(t, sqlitex.ExecuteScript(conn, fmt.Sprintf(`PRAGMA user_version = %d; DROP TABLE future;`, catalogFormat), nil))
 	if _, err := OpenView(store, "", 4); !errors.Is(err, ErrNoRestorePoint) {
 		t.Errorf("r4: %v", err)
 	}

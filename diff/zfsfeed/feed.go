@@ -133,10 +133,13 @@ func (f *feed) tree(side int, root *beneath.Root, known func(*unix.Stat_t) (uint
 func (f *feed) baseGeneration(st *unix.Stat_t) (uint64, error) { return f.index.Generation(st.Ino) }
 
 // nextGeneration takes a generation from the stream, 0 if it is not there. That the attributes of the inode lie in the stream where they
-// were looked for is sure when all others that a stat shows are what the stat says.
+// were looked for is sure when all others that a stat shows are what the stat says. What is not in the stream is the base's inode.
 func (f *feed) nextGeneration(st *unix.Stat_t) (uint64, error) {
 	c, ok := f.find(st.Ino)
-	if !ok || c.sig == 0 || c.sig != diff.Signature(st, c.gen) {
+	if !ok {
+		return f.index.Generation(st.Ino)
+	}
+	if c.sig == 0 || c.sig != diff.Signature(st, c.gen) {
 		return 0, nil
 	}
 	return c.gen, nil
