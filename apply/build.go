@@ -73,7 +73,9 @@ func newBuilder(pace *gentle.Pace) *builder {
 //
 // With old, a large regular file is made as a clone of old and only ranges (see diff.Inode) are copied, where the
 // store's filesystem can do that. nil: everything is copied.
-func (b *builder) build(from, to place, old *place, ranges []diff.Range) (unix.Stat_t, error) {
+//
+// typ is the type of the inode, bits of S_IFMT, or 0: it is not known.
+func (b *builder) build(from, to place, typ uint32, old *place, ranges []diff.Range) (unix.Stat_t, error) {
 	src, release, err := from.open()
 	if err != nil {
 		return unix.Stat_t{}, readError(from.path, "open the directory of", err)
@@ -84,15 +86,16 @@ func (b *builder) build(from, to place, old *place, ranges []diff.Range) (unix.S
 		return unix.Stat_t{}, writeError(to.path, "open the directory of", err)
 	}
 	defer release()
+	dtype := uint8(typ >> 12) // IFTODT
 	if old == nil || ranges == nil {
-		return b.buildAt(src, dst, unix.DT_UNKNOWN, nil, nil)
+		return b.buildAt(src, dst, dtype, nil, nil)
 	}
 	was, release, err := old.open()
 	if err != nil {
 		return unix.Stat_t{}, writeError(old.path, "open the directory of", err)
 	}
 	defer release()
-	return b.buildAt(src, dst, unix.DT_UNKNOWN, &patch{old: was, ranges: ranges}, nil)
+	return b.buildAt(src, dst, dtype, &patch{old: was, ranges: ranges}, nil)
 }
 
 // patch says of which file of the mirror a clone can be made and what is to be copied on top of it.

@@ -141,11 +141,11 @@ func TestBuildEveryInode(t *testing.T) {
 				to, b := openRoot(t, mirror), newBuilder(nil)
 				b.inStage = where.inStage
 				for _, name := range names(t, source) {
-					if _, err := b.build(place{from, name}, place{to, name}, nil, nil); err != nil {
+					if _, err := b.build(place{from, name}, place{to, name}, 0, nil, nil); err != nil {
 						t.Error(err)
 					}
 					// A second time: what a run left behind is replaced.
-					if _, err := b.build(place{from, name}, place{to, name}, nil, nil); err != nil {
+					if _, err := b.build(place{from, name}, place{to, name}, 0, nil, nil); err != nil {
 						t.Error(err)
 					}
 				}
@@ -165,7 +165,7 @@ func TestApplyMeta(t *testing.T) {
 			mirror := applytest.Mount(t, kind)
 			from, to, b := openRoot(t, source), openRoot(t, mirror), newBuilder(nil)
 			for _, name := range names(t, source) {
-				_, err := b.build(place{from, name}, place{to, name}, nil, nil)
+				_, err := b.build(place{from, name}, place{to, name}, 0, nil, nil)
 				check(t, err)
 			}
 			shell(t, mirror, `
@@ -223,13 +223,13 @@ func TestBuildByRanges(t *testing.T) {
 			want, err := os.ReadFile(path)
 			check(t, err)
 			// What lies in another filesystem, as a base does, is copied; that says nothing of clones in this one.
-			_, err = b.build(place{from, "f"}, place{to, "apart"}, &place{from, "f"}, []diff.Range{})
+			_, err = b.build(place{from, "f"}, place{to, "apart"}, 0, &place{from, "f"}, []diff.Range{})
 			check(t, err)
 			if now, err := os.ReadFile(filepath.Join(mirror, "apart")); err != nil || !bytes.Equal(now, want) {
 				t.Errorf("what cannot be cloned was not copied (%v)", err)
 			}
 			check(t, os.Remove(filepath.Join(mirror, "apart")))
-			_, err = b.build(place{from, "f"}, place{to, "new"}, &place{to, "f"}, ranges)
+			_, err = b.build(place{from, "f"}, place{to, "new"}, 0, &place{to, "f"}, ranges)
 			check(t, err)
 			if cloned := !b.noClone.Load(); cloned != (kind != applytest.Ext4) {
 				t.Errorf("cloned: %v", cloned)
@@ -252,12 +252,12 @@ func TestBadFiles(t *testing.T) {
 		touch -d '2600-01-01' far-future`)
 	from, to, b := openRoot(t, next), openRoot(t, mirror), newBuilder(nil)
 	for _, name := range []string{"big-attribute", "far-future"} {
-		_, err := b.build(place{from, name}, place{to, name}, nil, nil)
+		_, err := b.build(place{from, name}, place{to, name}, 0, nil, nil)
 		if !IsBadFile(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := b.build(place{from, "not there"}, place{to, "x"}, nil, nil); err == nil || IsBadFile(err) {
+	if _, err := b.build(place{from, "not there"}, place{to, "x"}, 0, nil, nil); err == nil || IsBadFile(err) {
 		t.Errorf("a name that is not in the snapshot: %v", err)
 	}
 	if left := names(t, mirror); len(left) != 0 {
@@ -271,7 +271,7 @@ func TestFullDiskIsFatal(t *testing.T) {
 	next, mirror := applytest.Mount(t, applytest.Btrfs), applytest.MountSized(t, applytest.Ext4, 16<<20)
 	check(t, os.WriteFile(filepath.Join(next, "f"), noise(1, 20<<20), 0o600))
 	from, to := openRoot(t, next), openRoot(t, mirror)
-	_, err := newBuilder(nil).build(place{from, "f"}, place{to, "f"}, nil, nil)
+	_, err := newBuilder(nil).build(place{from, "f"}, place{to, "f"}, 0, nil, nil)
 	if !errors.Is(err, unix.ENOSPC) || IsBadFile(err) {
 		t.Errorf("got %v", err)
 	}

@@ -89,7 +89,7 @@ func (a *buildAhead) start(ctx context.Context, s *Store, next *beneath.Root, p 
 
 // make builds one inode in stage. old is what it may be a clone of, nil: it is copied whole.
 func (a *buildAhead) make(in *diff.Inode, next, stage *beneath.Root, old *place) error {
-	st, err := a.build.build(place{next, in.Paths[0]}, place{stage, newName(in.Key)}, old, in.Ranges)
+	st, err := a.build.build(place{next, in.Paths[0]}, place{stage, newName(in.Key)}, in.Attr.Type(), old, in.Ranges)
 	if _, ino := diff.SplitIno(in.Key.Ino); err == nil && st.Ino == ino {
 		sig := diff.Signature(&st, in.Key.Gen)
 		a.mu.Lock()

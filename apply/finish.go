@@ -71,7 +71,7 @@ func (x *execution) setFileMeta(in *diff.Inode) error {
 		return err
 	}
 	tmp := newName(in.Key)
-	_, err = x.build.build(place{x.next, in.Paths[0]}, place{x.s.stage, tmp}, nil, nil)
+	_, err = x.build.build(place{x.next, in.Paths[0]}, place{x.s.stage, tmp}, in.Attr.Type(), nil, nil)
 	if err == nil {
 		err = x.place(in, tmp, true)
 	}

@@ -79,8 +79,8 @@ func (x *execution) fromBase(k diff.Key, path string, was diff.Attr) (bool, erro
 
 // keepCopy puts a copy of an inode into history, where it is on the disk when it has its name.
 func (x *execution) keepCopy(k diff.Key, from place, was diff.Attr) error {
-	tmp := newName(k) + "-base"                                                 // what it becomes may be there already
-	_, err := x.build.build(from, place{x.s.stage, tmp}, &from, []diff.Range{}) // a clone, where that can be
+	tmp := newName(k) + "-base"                                                    // what it becomes may be there already
+	_, err := x.build.build(from, place{x.s.stage, tmp}, 0, &from, []diff.Range{}) // a clone, where that can be
 	if err == nil {
 		err = syncFile(x.s.stage, tmp, was)
 	}

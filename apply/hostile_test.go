@@ -52,7 +52,7 @@ func TestSymlinksInThePlaceOfNames(t *testing.T) {
 			if after := o.state(t); after != before {
 				t.Fatalf("metadata of %q went through a symlink:\n%s\n%s", name, before, after)
 			}
-			_, _ = b.build(place{from, name}, place{to, name}, nil, nil)
+			_, _ = b.build(place{from, name}, place{to, name}, 0, nil, nil)
 			if after := o.state(t); after != before {
 				t.Fatalf("%q was built through a symlink:\n%s\n%s", name, before, after)
 			}
@@ -71,7 +71,7 @@ func TestSymlinksOnTheWay(t *testing.T) {
 	before := o.state(t)
 	for _, name := range names(t, source) {
 		at := "way/" + name
-		_, err := b.build(place{from, name}, place{to, at}, nil, nil)
+		_, err := b.build(place{from, name}, place{to, at}, 0, nil, nil)
 		for what, err := range map[string]error{
 			"build":         err,
 			"metadata":      b.applyMeta(place{from, name}, place{to, at}),

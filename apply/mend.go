@@ -131,7 +131,7 @@ func (m *mender) file(in *diff.Inode) error {
 		return err
 	}
 	tmp := newName(in.Key)
-	_, err := m.build.build(place{m.next, in.Paths[0]}, place{m.s.stage, tmp}, nil, nil)
+	_, err := m.build.build(place{m.next, in.Paths[0]}, place{m.s.stage, tmp}, in.Attr.Type(), nil, nil)
 	if err == nil {
 		err = m.place(in, tmp, true)
 	}

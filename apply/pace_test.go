@@ -22,7 +22,7 @@ func TestPaceCountsFileData(t *testing.T) {
 	from, to := openRoot(t, source), openRoot(t, mirror)
 	b := newBuilder(gentle.NewPace(context.Background(), 1<<40))
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
-		_, err := b.build(place{from, name}, place{to, name}, nil, nil)
+		_, err := b.build(place{from, name}, place{to, name}, 0, nil, nil)
 		check(t, err)
 	}
 	if got := b.pace.Moved(); got != sum {
@@ -43,7 +43,7 @@ func TestPaceEndsWithTheRun(t *testing.T) {
 	check(t, os.WriteFile(filepath.Join(source, "file"), make([]byte, 1<<20), 0o600))
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
-	_, err := newBuilder(gentle.NewPace(ctx, 512)).build(place{openRoot(t, source), "file"}, place{openRoot(t, mirror), "file"}, nil, nil)
+	_, err := newBuilder(gentle.NewPace(ctx, 512)).build(place{openRoot(t, source), "file"}, place{openRoot(t, mirror), "file"}, 0, nil, nil)
 	if err == nil || IsBadFile(err) {
 		t.Errorf("the error is %v", err)
 	}

@@ -64,7 +64,7 @@ var (
 	errCut     = errors.New("the send stream was cut off")
 )
 
-// record is one record as far as it is used.
+// record is one record as far as it is used. It is good until the next one.
 type record struct {
 	kind     kind
 	object   uint64 // in freeObjects the first one
@@ -73,7 +73,7 @@ type record struct {
 	objType  uint32 // dmu_object_type_t of an object
 	bonus    uint32 // the same of its bonus buffer
 	flags    uint8  // of a spill
-	payload  []byte // the bonus buffer of an object, good until the next record; nil for other kinds
+	payload  []byte // the bonus buffer of an object; nil for other kinds
 }
 
 // header is what BEGIN tells.
@@ -90,6 +90,7 @@ type stream struct {
 	head  header
 	buf   [recordSize]byte
 	data  []byte
+	last  record // of next
 }
 
 // readStream reads a whole stream, checks it, and hands over its records, without BEGIN and END.
@@ -148,7 +149,8 @@ func (s *stream) next() (*record, error) {
 		return nil, fmt.Errorf("%w: a record's checksum is wrong", errDamaged)
 	}
 	s.sum.add(s.order, s.buf[sumAt:])
-	r := &record{kind: kind(s.u32(0)), object: s.u64(8)}
+	r := &s.last
+	*r = record{kind: kind(s.u32(0)), object: s.u64(8)}
 	if r.kind == end { // drr_checksum 8, drr_toguid 40
 		if s.sumAt(8) != before {
 			return nil, fmt.Errorf("%w: its checksum is wrong", errDamaged)

@@ -13,6 +13,9 @@ const leastPiece = 512
 
 // turned tells that a file could be compressed, or was a known format that cannot, and now is neither. What cannot be read tells nothing.
 func (p pair) turned(base, next *beneath.Root) bool {
+	if p.tiny {
+		return false
+	}
 	was, now := openFile(base, p.base), openFile(next, p.next)
 	defer was.close()
 	defer now.close()

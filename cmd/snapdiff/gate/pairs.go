@@ -13,6 +13,7 @@ import (
 type pair struct {
 	base, next string
 	at         int64 // where contents begin to differ, as far as is known
+	tiny       bool  // it is known to be too small to tell anything
 }
 
 // paired are the files that were there before and were written anew or renamed.
@@ -37,7 +38,7 @@ func pairs(set *diff.ChangeSet) *paired {
 		if len(i.Ranges) > 0 {
 			at = i.Ranges[0].Off
 		}
-		p.add(pair{i.BasePaths[0], i.Paths[0], at}, i.What&diff.Data != 0)
+		p.add(pair{i.BasePaths[0], i.Paths[0], at, i.Attr.Size < leastPiece}, i.What&diff.Data != 0)
 		return true
 	})
 	set.Gone.Ascend(func(g diff.Gone) bool {
