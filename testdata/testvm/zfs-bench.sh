@@ -26,7 +26,8 @@ config() { printf '[jobs.b]\nsource = "%s"\nstore = "%s"\n' "$1" "$2" >/root/b.t
 run() { "$snapdiff" --config /root/b.toml run; }
 copy() { rsync -aHAX --delete /snap/ /mirror/rsync/; }
 receive() { zfs send -i "$1" "$2" | zfs receive -F pool/received; }
-took() { local start; start=$(date +%s%N); "$@" >/dev/null; echo $((($(date +%s%N) - start) / 1000000)); }
+# took COMMAND: milliseconds. What came before leaves work behind, as inodes of an unmounted snapshot that are thrown away: it has time to end.
+took() { local start; sync; zpool sync; sleep 3; start=$(date +%s%N); "$@" >/dev/null; echo $((($(date +%s%N) - start) / 1000000)); }
 # calls FUNCTION [ARGS]: how many system calls it and all that it starts make.
 calls() {
 	strace -f -c -o /tmp/calls bash -c "$(declare -f run copy receive); snapdiff=$snapdiff; $*" >/dev/null
