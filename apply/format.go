@@ -79,7 +79,9 @@ CREATE TEMP VIEW sums AS SELECT 0 AS ino, 0 AS sum WHERE 0;
 `},
 	{script: `
 CREATE TABLE signatures(block INTEGER PRIMARY KEY, sigs BLOB NOT NULL);
-`, convert: packSignatures},
+`, convert: packSignatures, show: `
+CREATE TEMP VIEW signatures AS SELECT 0 AS block, x'' AS sigs WHERE 0;
+`},
 }
 
 // ErrFormat says that a catalog was written by a newer version.
