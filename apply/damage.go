@@ -23,6 +23,22 @@ func (e *DamagedCatalog) Hint() string {
 	return "snapdiff doctor shows what is lost; snapdiff doctor --repair rebuilds the catalog from the manifests in history"
 }
 
+// MissingDir says that a directory which every store has is not there.
+type MissingDir struct{ Store, Dir string }
+
+// Error says which.
+func (e *MissingDir) Error() string {
+	return fmt.Sprintf("opening the store: %s/%s is missing", e.Store, e.Dir)
+}
+
+// Hint is what to do next.
+func (e *MissingDir) Hint() string {
+	if e.Dir == "tree" {
+		return "if the mirror is on a filesystem of its own, mount it; what the past still has is in history, and snapdiff can read none of it without the mirror"
+	}
+	return "snapdiff doctor shows what is lost; snapdiff doctor --repair makes the directory anew, empty"
+}
+
 // catalogError says what was being done with the catalog.
 func catalogError(doing string, err error) error {
 	if err == nil {

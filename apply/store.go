@@ -5,6 +5,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -154,7 +155,9 @@ func (s *Store) openRoots() (err error) {
 		to  **beneath.Root
 		dir string
 	}{{&s.top, ""}, {&s.tree, "tree"}, {&s.stage, "stage"}, {&s.history_, "history"}} {
-		if *r.to, err = beneath.Open(filepath.Join(s.path, r.dir)); err != nil {
+		if *r.to, err = beneath.Open(filepath.Join(s.path, r.dir)); errors.Is(err, fs.ErrNotExist) && r.dir != "" {
+			return &MissingDir{s.path, r.dir}
+		} else if err != nil {
 			return fmt.Errorf("opening the store: %w", err)
 		}
 	}

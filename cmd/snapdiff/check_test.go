@@ -289,3 +289,47 @@ func TestKernelWithoutBtrfs(t *testing.T) {
 		t.Errorf("something was written: %v", err)
 	}
 }
+
+// A store without one of its directories is told of with what to do, by every command; doctor makes those anew that can be.
+func TestStoreLacksADirectory(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("1", "2")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	for _, dir := range []string{"history", "stage", "tree"} {
+		b.sh("mv $STORE/" + dir + " $STORE/../away")
+		next := "next: snapdiff doctor shows what is lost"
+		if dir == "tree" {
+			next = "next: if the mirror is on a filesystem of its own, mount it"
+		}
+		for _, command := range []string{"run", "check", "list"} {
+			if out := b.snapdiff(1, command); !strings.Contains(out, "store/"+dir+" is missing") || !strings.Contains(out, next) {
+				t.Errorf("%s without %s:\n%s", command, dir, out)
+			}
+		}
+		if dir == "tree" {
+			b.sh("mv $STORE/../away $STORE/tree")
+			continue
+		}
+		if out := b.snapdiff(6, "doctor"); !strings.Contains(out, dir+" is missing\n") || strings.Contains(out, "opening the store") {
+			t.Errorf("doctor without %s:\n%s", dir, out)
+		}
+		b.snapdiff(0, "doctor", "--repair")
+		b.write("more of " + dir)
+		b.silent("run")
+		b.sh("rm -r $STORE/../away")
+	}
+}
+
+// A store in memory is lost with the next boot.
+func TestStoreInMemory(t *testing.T) {
+	b := newJobBench(t, "")
+	b.sh("mkdir -p $STORE/../memory; mount -t tmpfs none $STORE/../memory")
+	t.Cleanup(func() { b.sh("umount " + filepath.Dir(filepath.Dir(b.store)) + "/memory") })
+	b.store = filepath.Join(filepath.Dir(b.store), "memory", "store")
+	b.configure("")
+	b.write("1")
+	if out := b.snapdiff(1, "check"); !strings.Contains(out, "warning: the store lies in memory") {
+		t.Errorf("a store on tmpfs:\n%s", out)
+	}
+}

@@ -203,7 +203,9 @@ func (c *checker) storage() {
 	c.add(Missing, checkWritable(c.job.Store))
 	if c.job.Catalog != "" {
 		c.add(Missing, checkWritable(c.job.Catalog))
+		c.inMemory(c.job.Catalog, "the catalog")
 	}
+	c.inMemory(c.job.Store, "the store")
 	var st unix.Statfs_t
 	if unix.Statfs(existing(c.job.Store), &st) != nil || st.Blocks == 0 {
 		return
@@ -221,6 +223,14 @@ func (c *checker) storage() {
 			level = Missing
 		}
 		c.say(level, "make a filesystem with more inodes for the store (mkfs.ext4 -i 8192), or use XFS", "the store's filesystem has only %s inodes left", output.Count(int64(st.Ffree)))
+	}
+}
+
+// inMemory warns of a place that the next boot empties.
+func (c *checker) inMemory(path, what string) {
+	var st unix.Statfs_t
+	if unix.Statfs(existing(path), &st) == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC) {
+		c.say(Warning, "take a place on another disk", "%s lies in memory (%s) and is lost when the machine goes down", what, mountPoint(path))
 	}
 }
 

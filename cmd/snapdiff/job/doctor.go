@@ -89,12 +89,19 @@ func Doctor(ctx context.Context, j config.Job, repair bool, say func(format stri
 		}
 		found = append(found, i)
 	}
-	if err == nil && catalog == nil {
+	told := func(err error) error {
+		var missing *apply.MissingDir
+		if left.Found > 0 && errors.As(err, &missing) {
+			return nil // a store that lacks it cannot be opened
+		}
+		return err
+	}
+	if err = told(err); err == nil && catalog == nil {
 		note, nerr := heldNote(j)
 		if note != nil {
 			found = append(found, *note)
 		}
-		err = nerr
+		err = told(nerr)
 	}
 	switch {
 	case err != nil:
