@@ -46,7 +46,7 @@ func ofChild() remembered {
 		{Key{inChild(50), 8}, false, Ref{inChild(40), "f"}},
 		{Key{inChild(50), 8}, false, Ref{inChild(40), "g"}},
 		{Key{inChild(60), 9}, false, Ref{inChild(34), "l"}},
-		{Key{(child+1)<<inoBits | 40, 5}, true, Ref{inChild(34), "another child"}},
+		{Key{(child+1)<<inoBits | 1, 5}, true, Ref{inChild(34), "another child"}},
 	}
 }
 
@@ -106,6 +106,10 @@ func TestRemains(t *testing.T) {
 		if err := r.Entries(dir, func(e Entry) error { have[e.Name] = e.Ino; return nil }); err != nil || !maps.Equal(have, want) {
 			t.Errorf("directory %d holds %v, %v, want %v", dir, have, err, want)
 		}
+	}
+	stop := errors.New("stop")
+	if err := r.Entries(34, func(Entry) error { return stop }); err != stop {
+		t.Errorf("entries that are not wanted any more: %v", err)
 	}
 	for path, want := range map[string]uint64{"": 34, "d": 40, "d/g": 50, "l": 60} {
 		if ino, err := r.Find(path); err != nil || ino != want {
