@@ -293,7 +293,9 @@ func (s signatures) list(p *plan) []inodeSignature {
 		list = append(list, inodeSignature{n.Key.Ino, 0})
 	}
 	for i := range p.Inodes {
-		list = append(list, inodeSignature{p.Inodes[i].Key.Ino, s.of(&p.Inodes[i])})
+		if in := &p.Inodes[i]; !in.Key.IsPlaceholder() {
+			list = append(list, inodeSignature{in.Key.Ino, s.of(in)})
+		}
 	}
 	return list
 }

@@ -103,12 +103,7 @@ func (f *feed) trees(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dirs := slices.Clone(f.more)
-	for _, c := range f.all {
-		if c.dir && f.wrote(c.num) {
-			dirs = append(dirs, c.num)
-		}
-	}
+	dirs := append(f.writtenDirs(), f.more...)
 	f.base, f.next, err = diff.Linked(ctx, base, next, f.index, dirs, f.opts.Exclude)
 	return err
 }
@@ -224,7 +219,7 @@ func (f *feed) asKnown(list []candidate) ([]bool, error) {
 	return known, nil
 }
 
-// sameDir tells that a directory has the signature that the base's has. The link index keeps none of directories.
+// sameDir tells that a directory has the signature that the base's has, where the link index does not know it: after a full comparison.
 func (f *feed) sameDir(c candidate) (bool, error) {
 	if c.sig == 0 || c.ctim >= f.settled || f.mounted == nil {
 		return false, nil

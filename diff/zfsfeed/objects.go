@@ -29,8 +29,12 @@ type objects struct {
 	left  int // how many of all it has been asked about, and are not known
 }
 
-// mostAsked is how many objects known is asked about at once.
-const mostAsked = 1024
+const (
+	// mostAsked is how many objects known is asked about at once, and some more to the end of their block.
+	mostAsked = 1024
+	// blockObjects is how many numbers a block of dnodes has (DNODES_PER_BLOCK, include/sys/dnode.h).
+	blockObjects = 32
+)
 
 // candidate is an object with an OBJECT record.
 type candidate struct {
@@ -49,7 +53,8 @@ type extents struct{ written, freed []diff.Range }
 func (o *objects) note(r *record) error {
 	switch r.kind {
 	case object:
-		if len(o.all)-o.left >= mostAsked { // of all of them everything has come
+		// A block's objects come before what was written to any of them, and that before the next block.
+		if n := len(o.all); n-o.left >= mostAsked && o.all[n-1].num/blockObjects != r.object/blockObjects {
 			if err := o.dropKnown(); err != nil {
 				return err
 			}
@@ -95,6 +100,18 @@ func (o *objects) dropKnown() error {
 	}
 	o.all, o.left = rest, len(rest)
 	return nil
+}
+
+// writtenDirs are all that may be directories to which something was written. Of what is no candidate it is not known what it is: an object of ZFS's own, or one
+// that was dropped before that came.
+func (o *objects) writtenDirs() (dirs []uint64) {
+	for num := range o.data {
+		if c, ok := o.find(num); (c.dir || !ok) && o.wrote(num) {
+			dirs = append(dirs, num)
+		}
+	}
+	slices.Sort(dirs)
+	return dirs
 }
 
 // wrote tells whether anything was written to an object.
