@@ -33,44 +33,38 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// NeedZFS ends the test where there is no ZFS. In the test machine, where there is, it never skips.
+// InTestMachine tells that the test runs in the machine of testdata/testvm, which belongs to the tests alone.
+func InTestMachine() bool { return os.Getenv("SNAPDIFF_TESTVM") != "" }
+
+// NeedZFS ends the test outside the test machine, where it never skips. A host's own ZFS is left alone: its tools may be of
+// another version or not be there, and the tests set the clock and unload the module.
 func NeedZFS(t testing.TB) {
 	t.Helper()
 	NeedRoot(t)
-	if !loaded("/dev/zfs", "zfs") {
+	if !InTestMachine() {
 		t.Skip("needs ZFS: it runs in the test machine")
 	}
+	load("zfs")
 }
 
-// NeedZFSAlone ends the test where ZFS is not there for the tests alone: in the test machine the clock may be set and the module be unloaded,
-// a machine with pools of its own is left as it is. In the test machine it never skips.
-func NeedZFSAlone(t testing.TB) {
-	t.Helper()
-	NeedZFS(t)
-	if os.Getenv("SNAPDIFF_TESTVM") == "" {
-		t.Skip("needs ZFS for itself alone: it runs in the test machine")
-	}
-}
-
-// NeedLVM ends the test where there is no device-mapper or LVM. In the test machine, where there is, it never skips.
+// NeedLVM ends the test outside the test machine, where it never skips. That a host has device-mapper says nothing of LVM's
+// tools and targets there, and its volume groups are not the tests' business.
 func NeedLVM(t testing.TB) {
 	t.Helper()
 	NeedRoot(t)
-	if !loaded("/dev/mapper/control", "dm-mod", "dm-thin-pool", "dm-snapshot") {
+	if !InTestMachine() {
 		t.Skip("needs LVM: it runs in the test machine")
 	}
+	load("dm-mod", "dm-thin-pool", "dm-snapshot")
 }
 
-// loaded loads kernel modules and tells whether the device is there. The test machine must have them all.
-func loaded(device string, modules ...string) bool {
+// load loads kernel modules of the test machine, which must have them all.
+func load(modules ...string) {
 	for _, m := range modules {
-		out, err := exec.Command("modprobe", m).CombinedOutput()
-		if err != nil && os.Getenv("SNAPDIFF_TESTVM") != "" {
+		if out, err := exec.Command("modprobe", m).CombinedOutput(); err != nil {
 			panic(fmt.Sprintf("the test machine has no %s: %v: %s", m, err, out))
 		}
 	}
-	_, err := os.Stat(device)
-	return err == nil
 }
 
 // Seed gives the seed for everything random in a test: SNAPDIFF_SEED, or the time. It is shown in -v and when the test

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -77,26 +76,14 @@ var volumeNumber = func() func() int {
 	return func() int { n++; return n }
 }()
 
-// newGroup makes the volume group: in the test machine once, on its first scratch disk; elsewhere for the test alone.
+// newGroup makes the volume group, once, on the test machine's first scratch disk.
 func newGroup(t testing.TB) {
 	t.Helper()
-	if os.Getenv("SNAPDIFF_TESTVM") != "" {
-		makeGroup.Do(func() { fillGroup(t, "/dev/ubda") })
-		return
-	}
-	image := filepath.Join(t.TempDir(), "pv")
-	command(t, "truncate", "-s", "4G", image)
-	dev := strings.TrimSpace(command(t, "losetup", "-f", "--show", image))
-	t.Cleanup(func() { command(t, "losetup", "-d", dev) })
-	fillGroup(t, dev)
-	t.Cleanup(func() { command(t, "vgremove", "-q", "-f", "-y", volumeGroup) })
-}
-
-func fillGroup(t testing.TB, dev string) {
-	t.Helper()
-	command(t, "pvcreate", "-q", "-y", dev)
-	command(t, "vgcreate", "-q", volumeGroup, dev)
-	command(t, "lvcreate", "-q", "-y", "-L", "1G", "-c", "64k", "-T", volumeGroup+"/pool")
+	makeGroup.Do(func() {
+		command(t, "pvcreate", "-q", "-y", "/dev/ubda")
+		command(t, "vgcreate", "-q", volumeGroup, "/dev/ubda")
+		command(t, "lvcreate", "-q", "-y", "-L", "1G", "-c", "64k", "-T", volumeGroup+"/pool")
+	})
 }
 
 // Mount mounts the volume at a place of its own.

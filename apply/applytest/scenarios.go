@@ -40,7 +40,7 @@ var bottom = DeepName("deep", 20) + "/bottom"
 // wide is how many files a wide directory has: enough for a directory of many blocks. In the test machine, where each file
 // costs seven times as much, fewer, and still more than one block.
 var wide = func() int {
-	if os.Getenv("SNAPDIFF_TESTVM") != "" {
+	if InTestMachine() {
 		return 300
 	}
 	return 2000

@@ -1,12 +1,14 @@
 package applytest
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -90,4 +92,37 @@ func isSkip(call *ast.CallExpr) bool {
 	}
 	name := selector.Sel.Name
 	return name == "SkipNow" || name == "Skipf" || name == "Skip" && len(call.Args) > 0
+}
+
+// skipped is a test that tells whether it was skipped, and that no result counts as.
+type skipped struct {
+	testing.TB
+	why string
+}
+
+func (s *skipped) Skip(why ...any) {
+	s.why = fmt.Sprint(why...)
+	runtime.Goexit()
+}
+
+// TestHostIsLeftAlone: what needs ZFS or LVM skips outside the test machine, also where the kernel has them. Where it has (in the
+// test machine), the test's own variable is taken away.
+func TestHostIsLeftAlone(t *testing.T) {
+	NeedRoot(t)
+	if InTestMachine() {
+		load("dm-mod", "zfs")
+		t.Setenv("SNAPDIFF_TESTVM", "")
+	}
+	for name, need := range map[string]func(testing.TB){"ZFS": NeedZFS, "LVM": NeedLVM} {
+		s := &skipped{TB: t}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			need(s)
+		}()
+		<-ended
+		if !strings.HasPrefix(s.why, "needs "+name) {
+			t.Errorf("what needs %s goes on on a host: %q", name, s.why)
+		}
+	}
 }

@@ -39,7 +39,7 @@ func shell(t *testing.T, dir, script string) {
 
 // many is how many files one directory has. In the test machine, where each costs seven times as much, fewer.
 var many = func() int {
-	if os.Getenv("SNAPDIFF_TESTVM") != "" {
+	if applytest.InTestMachine() {
 		return 500
 	}
 	return 3000

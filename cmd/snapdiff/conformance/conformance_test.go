@@ -241,7 +241,7 @@ func TestUnlinkedWhileOpen(t *testing.T) {
 // TestRandomRounds does random changes between runs.
 func TestRandomRounds(t *testing.T) {
 	rounds, count := 4, 200
-	if os.Getenv("SNAPDIFF_TESTVM") != "" { // system calls are slow in there
+	if InTestMachine() { // system calls are slow in there
 		rounds = 2
 	}
 	if Soak() {

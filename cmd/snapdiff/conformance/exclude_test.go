@@ -3,7 +3,6 @@ package conformance
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
@@ -55,7 +54,7 @@ func TestExclude(t *testing.T) {
 }
 
 // slow tells the test machine, where system calls are slow: less is done there.
-func slow() bool { return os.Getenv("SNAPDIFF_TESTVM") != "" && !Soak() }
+func slow() bool { return InTestMachine() && !Soak() }
 
 // nativeOnHost makes a run only where that takes no time.
 func (b *bench) nativeOnHost() {

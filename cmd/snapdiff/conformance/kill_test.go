@@ -75,7 +75,7 @@ func (b *bench) runKilled(after time.Duration) (killed bool) {
 // mirror and restore points are exact.
 func TestKill(t *testing.T) {
 	rounds, kills, changes := 2, 3, 60
-	slow := os.Getenv("SNAPDIFF_TESTVM") != "" && !Soak()
+	slow := InTestMachine() && !Soak()
 	if Soak() {
 		rounds, kills, changes = 60, 4, 200
 	}

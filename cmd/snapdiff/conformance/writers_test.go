@@ -45,7 +45,7 @@ func TestMappedWrites(t *testing.T) {
 	switch {
 	case Soak():
 		rounds = 200
-	case os.Getenv("SNAPDIFF_TESTVM") != "":
+	case InTestMachine():
 		rounds = 1
 	}
 	each(t, func(t *testing.T, d driver, mirror Kind, r *rand.Rand) {

@@ -14,7 +14,7 @@ import (
 // TestZFSClockSetBack: the clock of the test machine is set back between two runs. The run says so, is right, and the newest restore point is
 // the one that was made last.
 func TestZFSClockSetBack(t *testing.T) {
-	NeedZFSAlone(t)
+	NeedZFS(t)
 	b := zfsBench(t)
 	Apply(t, b.origin.dir, Create("a", 10, 1))
 	b.run()

@@ -113,7 +113,7 @@ func (d *failingDisk) fails(yes bool) {
 
 // TestZFSWithoutModule: where the module is not loaded, a dataset cannot be found, and check says what to do.
 func TestZFSWithoutModule(t *testing.T) {
-	NeedZFSAlone(t)
+	NeedZFS(t)
 	command(t, "modprobe", "-r", "zfs")
 	defer command(t, "modprobe", "zfs")
 	b := &bench{TB: t}
