@@ -51,6 +51,9 @@ type Options struct {
 	Pace *gentle.Pace
 }
 
+// NamesAll tells that whatever the filesystem has a name for is in the mirror: nothing is excluded, and nothing was left out as too deep.
+func (o *Options) NamesAll() bool { return o.Exclude.None() && len(o.Again) == 0 }
+
 // Compare works out the change set between two snapshots from the numbers of the inodes that may have changed.
 // candidates must hold every inode of next that is new or differs from base, directories included; more do no harm. An
 // inode that is in base only need not be named: a name that went from a changed directory leads to it.
@@ -75,7 +78,7 @@ func Compare(ctx context.Context, r Reader, candidates []uint64, opts Options) (
 // the number.
 func CompareWith(ctx context.Context, readers []Reader, candidates []Candidate, opts Options) (*ChangeSet, error) {
 	c := &comparer{
-		readers: readers, base: newSide(opts.Exclude, readers[0].Base.Root()), next: newSide(opts.Exclude, readers[0].Next.Root()),
+		Options: opts, readers: readers, base: newSide(opts.Exclude, readers[0].Base.Root()), next: newSide(opts.Exclude, readers[0].Next.Root()),
 		again: map[Key]bool{}, touched: map[uint64]bool{}, subs: map[Key]string{}, uncovered: map[uint64]bool{}, fates: map[uint64]fate{}, set: NewChangeSet(),
 	}
 	if err := c.sorted(candidates, opts.Again); err != nil {
@@ -108,6 +111,7 @@ func CompareWith(ctx context.Context, readers []Reader, candidates []Candidate, 
 
 // comparer is a comparison at work.
 type comparer struct {
+	Options
 	readers    []Reader
 	base, next *side
 	again      map[Key]bool

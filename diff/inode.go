@@ -18,8 +18,11 @@ func (w *worker) inode(num uint64) error {
 			return err
 		}
 	}
-	if in.Paths, err = w.next.paths(w.Next, num); err != nil || len(in.Paths) == 0 {
-		return err // deleted while open, or excluded: names that went have been followed
+	if in.Paths, err = w.next.paths(w.Next, num); err != nil {
+		return err
+	}
+	if len(in.Paths) == 0 { // deleted while open, excluded or too deep: names that went have been followed
+		return w.nameless(num, next)
 	}
 	in.Attr.Nlink = uint32(len(in.Paths)) // the names that the mirror will have
 	base, ok, err := w.Base.Inode(num)
@@ -50,6 +53,22 @@ func (w *worker) inode(num uint64) error {
 		w.found = append(w.found, in)
 	}
 	return nil
+}
+
+// nameless makes sure that an inode of which the mirror gets no name has none: an index that lacks one would leave out the change.
+func (w *worker) nameless(num uint64, next Info) error {
+	if next.Nlink == 0 || !w.NamesAll() {
+		return nil
+	}
+	if refs, err := w.Next.Names(num); err != nil || len(refs) > 0 {
+		return err
+	}
+	return Nameless(num, uint64(next.Nlink))
+}
+
+// Nameless is the error for a changed inode of the new snapshot which has links there, where Options.NamesAll and no name of it is known.
+func Nameless(num, links uint64) error {
+	return fmt.Errorf("inode %d changed and has %d links, and no name of it is known: %w", num, links, ErrNotNative)
 }
 
 // flush hands over the inodes found. In order: neighbours in the set are near in memory then.

@@ -30,7 +30,7 @@ type Expecter interface {
 	Expect(list []Candidate)
 }
 
-// Info is what a Tree knows of an inode.
+// Info is what a Tree knows of an inode. Its Nlink is 0 where nobody need have a name of it: deleted while open, or a file of the filesystem's own.
 type Info struct {
 	Attr
 	Gen uint64

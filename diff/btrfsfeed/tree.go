@@ -178,7 +178,7 @@ func infoOf(i *btrfs.InodeItem) diff.Info {
 	case unix.S_IFCHR, unix.S_IFBLK:
 		a.Rdev = i.Rdev
 	case unix.S_IFDIR:
-		a.Nlink = 1
+		a.Nlink = min(a.Nlink, 1)
 	}
 	return diff.Info{Attr: a, Gen: i.Generation}
 }

@@ -114,6 +114,10 @@ func (fs *ext4) named(num uint64) bool {
 	return num == ext4Root || num >= uint64(fs.super.firstInode) && num <= uint64(fs.super.inodes)
 }
 
+func (fs *ext4) own(num uint64) bool {
+	return slices.Contains(fs.super.own[:], uint32(num)) && num < 1<<32
+}
+
 func (fs *ext4) raw(num uint64) ([]byte, error) {
 	if !fs.named(num) {
 		return nil, nil

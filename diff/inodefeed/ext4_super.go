@@ -64,8 +64,9 @@ type ext4Super struct {
 	descSize       int64
 	firstMetaBG    uint32
 	backupGroups   [2]uint32
-	groups         uint32 // how many groups there are
-	seed           uint32 // of all checksums of metadata
+	groups         uint32    // how many groups there are
+	seed           uint32    // of all checksums of metadata
+	own            [5]uint32 // inodes of the journal, of quotas, and of the list of orphans, where there are such
 }
 
 func isExt4(super []byte) bool { return le.Uint16(super[0x38:]) == ext4Magic }
@@ -92,6 +93,9 @@ func decodeExt4Super(b []byte) (s ext4Super, err error) {
 	}
 	s.firstMetaBG = le.Uint32(b[0x104:])
 	s.backupGroups = [2]uint32{le.Uint32(b[0x24C:]), le.Uint32(b[0x250:])}
+	for i, at := range [...]int{0xE0, 0x240, 0x244, 0x26C, 0x280} { // s_journal_inum, s_usr_quota_inum, s_grp_quota_inum, s_prj_quota_inum, s_orphan_file_inum
+		s.own[i] = le.Uint32(b[at:])
+	}
 	s.seed = ext4Checksum(1<<32-1, s.uuid[:])
 	if s.incompat&ext4IncompatCsumSeed != 0 {
 		s.seed = le.Uint32(b[0x270:])

@@ -210,9 +210,9 @@ const mostKnown = 100_000 // some 20 MB
 
 // remember reads an inode from its bytes and keeps it.
 func (t *tree) remember(num uint64, raw []byte) (inode, error) {
-	i, err := t.fs.decode(raw)
+	i, err := decode(t.fs, num, raw)
 	if err != nil {
-		return i, fmt.Errorf("inode %d: %w", num, err)
+		return i, err
 	}
 	if len(t.known) < mostKnown {
 		t.known[num] = i
@@ -291,8 +291,18 @@ func lookUp(fs filesystem, num uint64) (i inode, ok bool, err error) {
 	if err != nil || raw == nil {
 		return i, false, err
 	}
-	if i, err = fs.decode(raw); err != nil {
-		return i, false, fmt.Errorf("inode %d: %w", num, err)
+	i, err = decode(fs, num, raw)
+	return i, err == nil, err
+}
+
+// decode reads an inode from its bytes.
+func decode(fs filesystem, num uint64, raw []byte) (inode, error) {
+	i, err := fs.decode(raw)
+	if err != nil {
+		return i, fmt.Errorf("inode %d: %w", num, err)
 	}
-	return i, true, nil
+	if fs.own(num) {
+		i.Nlink = 0
+	}
+	return i, nil
 }

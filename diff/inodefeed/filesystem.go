@@ -33,6 +33,8 @@ type filesystem interface {
 	incomparable(base filesystem) string
 	// mounted is another number after every mount for writing; 0 where the filesystem does not tell.
 	mounted() uint64
+	// own tells a file that the filesystem keeps for itself: its inode has links and, as a rule, no name. raw need not show it.
+	own(num uint64) bool
 	// handle is the file handle by which the kernel opens an inode.
 	handle(num, gen uint64) unix.FileHandle
 }

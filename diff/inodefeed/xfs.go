@@ -3,6 +3,7 @@ package inodefeed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -65,6 +66,8 @@ func (fs *xfs) handle(num, gen uint64) unix.FileHandle {
 	b := ne.AppendUint64(nil, num)
 	return unix.NewFileHandle(fileidIno64Gen, ne.AppendUint32(b, uint32(gen)))
 }
+
+func (fs *xfs) own(num uint64) bool { return slices.Contains(fs.super.own[:], num) }
 
 // chunk finds the chunk that holds an inode.
 func (fs *xfs) chunk(group, inGroup uint32) (xfsChunk, bool, error) {
@@ -160,6 +163,7 @@ func (fs *xfs) incomparable(other filesystem) string {
 		return "the filesystem was made smaller since the base"
 	}
 	b.groups, n.groups, b.blocks, n.blocks = 0, 0, 0, 0
+	b.own = n.own // quotas come and go
 	if b != n {
 		return "the filesystem's inodes are laid out in another way than in the base"
 	}

@@ -31,9 +31,10 @@ type xfsSuper struct {
 	groupLog   uint8  // bits of a block number within its group
 	inodeLog   uint8  // bits of an inode number within its block
 	uuid       [16]byte
-	sparse     bool  // chunks of inodes may have holes
-	fileTypes  bool  // directories tell the types of files
-	dirLog     uint8 // blocks in a block of a directory, as a power of 2
+	sparse     bool      // chunks of inodes may have holes
+	fileTypes  bool      // directories tell the types of files
+	dirLog     uint8     // blocks in a block of a directory, as a power of 2
+	own        [5]uint64 // inodes of the realtime section's bitmaps and of quotas, where there are such
 }
 
 func isXFS(b []byte) bool { return be.Uint32(b) == xfsMagic }
@@ -64,6 +65,9 @@ func decodeXFSSuper(b []byte) (s xfsSuper, err error) {
 	}
 	if incompat&xfsIncompatMetaUUID != 0 {
 		s.uuid = [16]byte(b[248:]) // what inodes carry; the other can be changed
+	}
+	for i, at := range [...]int{64, 72, 160, 168, 232} { // sb_rbmino, sb_rsumino, sb_uquotino, sb_gquotino, sb_pquotino
+		s.own[i] = be.Uint64(b[at:])
 	}
 	return s, s.check()
 }

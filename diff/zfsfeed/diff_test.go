@@ -2,6 +2,7 @@ package zfsfeed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -156,6 +157,13 @@ func (s *source) diff(base, next snap) *diff.ChangeSet {
 
 func (s *source) diffBy(base, next snap, links diff.LinkIndex) *diff.ChangeSet {
 	s.Helper()
+	set, err := s.try(base, next, links, diff.Options{})
+	must(s, err)
+	return set
+}
+
+func (s *source) try(base, next snap, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
+	s.Helper()
 	from, err := strconv.ParseUint(base.ID, 10, 64)
 	must(s, err)
 	to, err := strconv.ParseUint(next.ID, 10, 64)
@@ -164,9 +172,7 @@ func (s *source) diffBy(base, next snap, links diff.LinkIndex) *diff.ChangeSet {
 	must(s, err)
 	defer sent.Close()
 	snaps := Snapshots{Base: base.root, Next: next.root, BaseGUID: from, NextGUID: to, Settled: base.Taken.Add(-2 * time.Second)}
-	set, err := Diff(s.Context(), snaps, sent, links, diff.Options{})
-	must(s, err)
-	return set
+	return Diff(s.Context(), snaps, sent, links, opts)
 }
 
 // said is what a change set says, a line for each name and inode.
@@ -330,5 +336,39 @@ func TestSignatures(t *testing.T) {
 	}
 	if seen != 6 {
 		t.Errorf("%d inodes were compared, want 6", seen)
+	}
+}
+
+// TestNameless: a change to what the link index has no name of is no native comparison. What needs no name does not count: files deleted while
+// open, extended attributes that are files.
+func TestNameless(t *testing.T) {
+	s := newSource(t, "-o", "xattr=dir")
+	dir := s.dataset.Dir
+	a.Apply(t, dir, a.Mkdir("d"), a.Create("d/f", 9, 1), a.Mkdir("d/e"), a.Create("x", 9, 1), a.SetXattr("x", "user.x", "1"), a.Mkdir("gone"), a.Create("open", 9, 1))
+	file, err := os.OpenFile(filepath.Join(dir, "open"), os.O_WRONLY, 0)
+	must(t, err)
+	defer file.Close()
+	open, err := os.Open(filepath.Join(dir, "gone"))
+	must(t, err)
+	defer open.Close()
+	base := s.snapshot()
+	a.Apply(t, dir, a.Append("d/f", 5, 2), a.Create("d/e/new", 5, 2), a.SetXattr("x", "user.x", "2"), a.SetXattr("x", "user.y", "2"), a.Remove("open"), a.Remove("gone"))
+	_, err = file.WriteString("unseen")
+	must(t, err)
+	next := s.snapshot()
+	s.diff(base, next)
+	for _, name := range []string{"d/f", "d/e"} {
+		st, err := base.root.Lstat(name)
+		must(t, err)
+		links := signed{walk(t, base.root), t, base.root}
+		delete(links.names, st.Ino)
+		if _, err := s.try(base, next, links, diff.Options{}); !errors.Is(err, diff.ErrNotNative) {
+			t.Errorf("without the name of %s: %v", name, err)
+		}
+		for _, opts := range []diff.Options{{Exclude: diff.MustExclude("d")}, {Again: []diff.Key{{Ino: 1 << 40, Gen: 1}}}} {
+			if _, err = s.try(base, next, links, opts); err != nil {
+				t.Errorf("without the name of %s, which it may lack: %v", name, err)
+			}
+		}
 	}
 }

@@ -191,6 +191,9 @@ func (f *feed) candidate(c candidate) (k diff.Candidate, err error) {
 		}
 	}
 	n, ok, err := f.next.Inode(c.num)
+	if err == nil && !ok && c.links > 0 && f.opts.NamesAll() {
+		err = diff.Nameless(c.num, uint64(c.links))
+	}
 	if err != nil || !ok {
 		return k, err
 	}

@@ -62,7 +62,7 @@ func (o *objects) note(r *record) error {
 		if (r.objType == typeFile || r.objType == typeDirectory) && (r.bonus == typeSystemAttrs || r.bonus == typeZnode) {
 			c := candidate{num: r.object, tail: noTail, dir: r.objType == typeDirectory}
 			if r.bonus == typeSystemAttrs {
-				c.fields = bonusFields(r.payload)
+				c.fields = bonusFields(r.object, r.payload)
 			}
 			o.all = append(o.all, c)
 		}

@@ -225,11 +225,14 @@ func TestScenarios(t *testing.T) {
 func TestUnlinkedWhileOpen(t *testing.T) {
 	each(t, func(t *testing.T, d driver, mirror Kind, _ *rand.Rand) {
 		b := newBench(t, d, mirror)
-		Apply(t, b.origin.dir, Create("open", 50000, 1), Create("other", 10, 2))
+		Apply(t, b.origin.dir, Create("open", 50000, 1), Create("other", 10, 2), Mkdir("dir"))
 		b.run()
 		f, err := os.OpenFile(filepath.Join(b.origin.dir, "open"), os.O_WRONLY, 0)
 		b.must(err)
-		Apply(t, b.origin.dir, Remove("open"))
+		dir, err := os.Open(filepath.Join(b.origin.dir, "dir"))
+		b.must(err)
+		defer dir.Close()
+		Apply(t, b.origin.dir, Remove("open"), Remove("dir"))
 		_, err = f.WriteString(strings.Repeat("unseen", 1000))
 		b.must(err)
 		b.native()
