@@ -28,7 +28,7 @@ func TestRunOptions(t *testing.T) {
 	fs := applytest.Mount(t, applytest.Btrfs)
 	for name, test := range map[string]func(*jobBench){
 		"held": heldRun, "heldAgain": heldAgain, "heldBehindRepair": heldBehindRepair, "replacedIsNotDeleted": replacedIsNotDeleted, "dryRun": dryRun, "foreign": foreignSnapshots,
-		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack, "alteredMirror": alteredMirror, "nested": nested, "several": severalJobs,
+		"newSource": newSource, "adopt": adopt, "lostBase": lostBase, "alteredBase": alteredBase, "rolledBack": rolledBack, "rolledBackInside": rolledBackInside, "alteredMirror": alteredMirror, "nested": nested, "several": severalJobs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newJobBenchOn(t, fs, "")
@@ -333,6 +333,18 @@ func rolledBack(b *jobBench) {
 	b.equal()
 }
 
+// rolledBackInside is rolledBack where the snapshots lie in the source, as they do when nothing is configured: each of them has empty directories in the places
+// of those that were there when it was taken, and so has what is made of it.
+func rolledBackInside(b *jobBench) {
+	b.begin("file")
+	b.sh("btrfs -q subvolume snapshot -r $S $S.before; echo later > $S/file")
+	b.silent("run")
+	b.sh("mv $S $S.gone; btrfs -q subvolume snapshot $S.before $S; ls -d $S/.snapdiff/snapdiff-*")
+	b.wantFull("another one", "--accept-new-source")
+	b.silent("run")
+	b.equal()
+}
+
 // alteredMirror is one that somebody has worked in. The run that meets it brings it back at once, and history knows nothing of it.
 func alteredMirror(b *jobBench) {
 	b.begin("d/a", "d/b", "keep", "g/1", "went")
@@ -372,17 +384,32 @@ func alteredMirror(b *jobBench) {
 	b.silent("run")
 }
 
-// nested is a subvolume in the source: it is not followed, and that is said.
+// nested is a subvolume in the source: it is not followed. That is said once, also where it takes the place of a directory that the mirror had, by check,
+// and by each run that tells more. Snapshots are no data of their own, and what is excluded nobody misses.
 func nested(b *jobBench) {
-	b.write("file")
-	b.sh("btrfs -q subvolume create $S/inner; touch $S/inner/x")
+	b.write("file", "dir/f")
+	b.sh("btrfs -q subvolume create $S/inner; touch $S/inner/x; btrfs -q subvolume create $S/not; btrfs -q subvolume snapshot -r $S/not $S/past")
+	b.configure(`exclude = ["/not"]`)
 	b.snapdiff(0, "init")
-	if out := b.snapdiff(0, "run", "--json"); !strings.Contains(out, `"skipped":[{"path":"inner"}]`) {
+	if out := b.snapdiff(0, "run", "--json"); !strings.Contains(out, `"skipped":[{"path":"inner"},{"path":"past"}]`) || !strings.Contains(out, "nested subvolume inner is not followed") {
 		b.t.Errorf("the first run does not say what it did not follow:\n%s", out)
 	}
+	b.silent("run")
+	b.sh("mv $S/dir $S/dir.old; btrfs -q subvolume create $S/dir; mv $S/dir.old/f $S/dir/; rmdir $S/dir.old")
+	if out := b.snapdiff(0, "run"); !strings.Contains(out, "nested subvolume dir is not followed, so nothing in it is in the mirror: give it a job") || strings.Contains(out, "inner") {
+		b.t.Errorf("a directory became a subvolume, and the run says:\n%s", out)
+	}
+	b.silent("run")
 	b.sh("mv $S/inner $S/outer")
-	if out := b.snapdiff(0, "run", "-v"); !strings.Contains(out, "nested subvolume outer is not followed") {
-		b.t.Errorf("the run does not say what it did not follow:\n%s", out)
+	for _, command := range [][]string{{"run", "-v"}, {"run", "-v"}, {"check"}} {
+		if out := b.snapdiff(0, command...); !strings.Contains(out, "nested subvolume outer is not followed") || strings.Contains(out, "not is") || strings.Contains(out, "past") {
+			b.t.Errorf("%q does not say what is not followed:\n%s", command, out)
+		}
+	}
+	b.configure("recursive = true")
+	b.snapdiff(0, "run")
+	if out := b.snapdiff(0, "check"); strings.Contains(out, "not followed") {
+		b.t.Errorf("all is followed, and check says:\n%s", out)
 	}
 }
 

@@ -271,6 +271,12 @@ func TestClearErrors(t *testing.T) {
 	if !errors.Is(err, ErrNotSubvolume) {
 		t.Errorf("a directory: %v", err)
 	}
+	must(t, CreateSubvolume(src, "nested"))
+	mark, err := Create(src, snaps, Prefix+"with-nested")
+	must(t, err)
+	if _, err := Info(mark.Path + "/nested"); !errors.Is(err, ErrNotSubvolume) {
+		t.Errorf("the place of a nested subvolume: %v", err)
+	}
 	_, err = Info(t.TempDir())
 	if !errors.Is(err, ErrNotBtrfs) {
 		t.Errorf("no btrfs: %v", err)

@@ -261,6 +261,40 @@ func (t *taking) places(snap, path string, nested []Nested) (list []spot, err er
 	return list, nil
 }
 
+// Inner gives the paths, below it, of the subvolumes that lie in the one at source, and of those that are not in these.
+func Inner(source string, follow Follow) (paths []string, err error) {
+	f, err := openDir(source)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := infoOf(int(f.Fd()), source)
+	if err != nil {
+		return nil, err
+	}
+	all, err := NestedIn(int(f.Fd()), info.ID)
+	if err != nil {
+		return nil, err
+	}
+	spots, err := (&taking{follow: follow}).places(source, "", notOurs(all))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range spots {
+		info, err := infoByID(int(f.Fd()), s.id, s.path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if follow.Subvolume(info) {
+			paths = append(paths, s.path)
+		}
+	}
+	return paths, nil
+}
+
 // joinPaths joins what is not empty by slashes.
 func joinPaths(elements ...string) string {
 	return strings.Join(slices.DeleteFunc(elements, func(s string) bool { return s == "" }), "/")

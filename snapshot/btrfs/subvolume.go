@@ -14,6 +14,16 @@ import (
 // FirstInode is the inode number of the top directory of every subvolume (BTRFS_FIRST_FREE_OBJECTID).
 const FirstInode = 256
 
+// emptySubvol is the inode number of the empty directory that a snapshot has where what it was taken of has a nested subvolume
+// (BTRFS_EMPTY_SUBVOL_DIR_OBJECTID). It takes no ioctl.
+const emptySubvol = 2
+
+// onBtrfs tells whether an open file is on btrfs.
+func onBtrfs(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Type == unix.BTRFS_SUPER_MAGIC
+}
+
 // ErrNotSubvolume says that a directory is not the top of a btrfs subvolume.
 var ErrNotSubvolume = errors.New("not the top directory of a btrfs subvolume")
 
@@ -68,6 +78,9 @@ func infoOf(fd int, path string) (SubvolInfo, error) {
 	}
 	var a subvolInfoArgs
 	if err := ioctl(fd, iocSubvolInfo, unsafe.Pointer(&a)); err != nil {
+		if st.Ino == emptySubvol && onBtrfs(fd) {
+			err = ErrNotSubvolume
+		}
 		return SubvolInfo{}, explain("look at subvolume", path, err)
 	}
 	if st.Ino != FirstInode {

@@ -81,6 +81,7 @@ func Check(ctx context.Context, j config.Job) ([]Finding, error) {
 		c.place(ctx, src)
 		c.native(ctx, src)
 		c.pinned(ctx, src)
+		c.nested(src)
 	}
 	c.storage()
 	if c.store(ctx, src) {

@@ -154,8 +154,10 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 		last := reports[len(reports)-1]
 		last.Warnings = append(last.Warnings, r.back)
 	}
-	if err := r.noteCopied(reports[len(reports)-1]); err != nil {
-		return reports, err
+	for _, note := range []func(last *Report) error{r.noteCopied, r.noteUnfollowed} {
+		if err := note(reports[len(reports)-1]); err != nil {
+			return reports, err
+		}
 	}
 	if err := errors.Join(r.prune(ctx), r.store.KeepSpare()); err != nil {
 		return reports, err
@@ -393,7 +395,7 @@ func (r *runner) bring(ctx context.Context, last *apply.RunInfo, next *source.Sn
 }
 
 func (r *runner) firstCopy(ctx context.Context, next *source.Snapshot) (*apply.Result, error) {
-	if err := r.nested(); err != nil {
+	if err := r.skipNested(); err != nil {
 		return nil, err
 	}
 	opts := r.applyOptions()
@@ -426,7 +428,7 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	for _, path := range c.Skipped {
 		r.skip(path, "")
 	}
-	if err := r.nested(); err != nil {
+	if err := r.skipNested(); err != nil {
 		return nil, err
 	}
 	if err := r.pass(ctx, run); err != nil {
@@ -440,33 +442,6 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	}
 	r.say("applying")
 	return r.store.Apply(ctx, *run, r.applyOptions())
-}
-
-// skip notes a nested subvolume or dataset.
-func (r *runner) skip(path, why string) {
-	what := "nested subvolume"
-	if r.src.Kind() == "zfs" {
-		what = "child dataset"
-	}
-	r.skipped = append(r.skipped, output.NewPath(path))
-	if why == "" && r.job.Recursive {
-		r.say("%s %s is not followed", what, output.Name(path))
-		return
-	}
-	r.say("%s %s is not followed: %s", what, output.Name(path), cmp.Or(why, "give it a job of its own, or set recursive = true"))
-}
-
-// nested notes the nested filesystems that the snapshots do not show.
-func (r *runner) nested() error {
-	n, ok := r.src.(source.Nester)
-	if !ok {
-		return nil
-	}
-	nested, err := n.Nested()
-	for _, n := range nested {
-		r.skip(n.Path, n.Why)
-	}
-	return err
 }
 
 // again are the inodes that earlier runs could not copy. A first copy has noted them without their generation.

@@ -110,12 +110,9 @@ func (s *btrfsSource) takeAll(name string) (snapshot.Mark, error) {
 		known[c.Mark.Source] = true
 	}
 	mark, err := btrfs.CreateAll(s.job.Source, s.job.Snapshots, name, btrfs.Follow{
-		Path: func(path string) bool { return !exclude.Match(path) },
-		Subvolume: func(info btrfs.SubvolInfo) bool {
-			isSnapshot := info.ReadOnly && (info.ParentUUID != btrfs.UUID{} || info.ReceivedUUID != btrfs.UUID{})
-			return !isSnapshot || known[info.UUID.String()]
-		},
-		Longest: diff.LongestPath,
+		Path:      func(path string) bool { return !exclude.Match(path) },
+		Subvolume: func(info btrfs.SubvolInfo) bool { return !isPast(info) || known[info.UUID.String()] },
+		Longest:   diff.LongestPath,
 	})
 	if err != nil {
 		return mark, err
@@ -124,6 +121,27 @@ func (s *btrfsSource) takeAll(name string) (snapshot.Mark, error) {
 		return mark, errors.Join(err, s.Drop(context.Background(), mark))
 	}
 	return mark, nil
+}
+
+// isPast tells a subvolume that is the past of something: a read-only snapshot, or one that was received.
+func isPast(info btrfs.SubvolInfo) bool {
+	return info.ReadOnly && (info.ParentUUID != btrfs.UUID{} || info.ReceivedUUID != btrfs.UUID{})
+}
+
+// Nested implements Nester. Where nested ones are followed, the comparison tells of the others.
+func (s *btrfsSource) Nested() (all []Unfollowed, err error) {
+	if s.job.Recursive {
+		return nil, nil
+	}
+	paths, err := btrfs.Inner(s.job.Source, btrfs.Follow{
+		Path:      func(string) bool { return true },
+		Subvolume: func(info btrfs.SubvolInfo) bool { return !isPast(info) },
+		Longest:   diff.LongestPath,
+	})
+	for _, path := range paths {
+		all = append(all, Unfollowed{Path: path})
+	}
+	return all, err
 }
 
 // Foreign takes a snapshot of our own of the read-only snapshot at path.

@@ -1,0 +1,106 @@
+package job
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"snapdiff/cmd/snapdiff/output"
+	"snapdiff/cmd/snapdiff/source"
+	"snapdiff/diff"
+)
+
+// metaUnfollowed are the nested filesystems that the last run named: a line with a quoted path for each.
+const metaUnfollowed = "unfollowed"
+
+// nested gives the nested filesystems that the snapshots do not show, without those that are excluded.
+func nested(src source.Source, excluded func(path string) bool) ([]source.Unfollowed, error) {
+	n, ok := src.(source.Nester)
+	if !ok {
+		return nil, nil
+	}
+	all, err := n.Nested()
+	return slices.DeleteFunc(all, func(n source.Unfollowed) bool { return n.Why == "" && excluded(n.Path) }), err
+}
+
+// nestedKind is what the source's kind calls them.
+func nestedKind(src source.Source) string {
+	if src.Kind() == "zfs" {
+		return "child dataset"
+	}
+	return "nested subvolume"
+}
+
+const followAdvice = "give it a job of its own, set recursive = true, or exclude it"
+
+// skipNested notes them, by name and reason.
+func (r *runner) skipNested() error {
+	all, err := nested(r.src, r.exclude.Match)
+	for _, n := range all {
+		r.skip(n.Path, n.Why)
+	}
+	return err
+}
+
+// skip notes one of them. What a comparison met too is noted once.
+func (r *runner) skip(path, why string) {
+	named := output.NewPath(path)
+	if slices.Contains(r.skipped, named) {
+		return
+	}
+	r.skipped = append(r.skipped, named)
+	if why == "" && r.job.Recursive {
+		r.say("%s %s is not followed", nestedKind(r.src), output.Name(path))
+		return
+	}
+	r.say("%s %s is not followed: %s", nestedKind(r.src), output.Name(path), cmp.Or(why, followAdvice))
+}
+
+// noteUnfollowed warns of those that were not there in the run before: what is in them is in no mirror, and may have been in this one, in a directory.
+func (r *runner) noteUnfollowed(last *Report) error {
+	all, err := nested(r.src, r.exclude.Match)
+	if err != nil {
+		return err
+	}
+	said, err := r.store.Meta(metaUnfollowed)
+	if err != nil {
+		return err
+	}
+	var lines, fresh []string
+	for _, n := range all {
+		line := strconv.Quote(n.Path)
+		if !slices.Contains(strings.Split(said, "\n"), line) {
+			fresh = append(fresh, unfollowed(r.src, n)+": "+cmp.Or(n.Why, followAdvice))
+		}
+		lines = append(lines, line)
+	}
+	const most = 5 // a host of containers may have thousands
+	if n := len(fresh); n > most {
+		fresh = append(fresh[:most], fmt.Sprintf("so it is with %d more; snapdiff run -v names all", n-most))
+	}
+	last.Warnings = append(last.Warnings, fresh...)
+	if now := strings.Join(lines, "\n"); now != said {
+		return r.store.SetMeta(metaUnfollowed, now)
+	}
+	return nil
+}
+
+// nested says what of the source no run copies.
+func (c *checker) nested(src source.Source) {
+	exclude, err := diff.ParseExclude(append(src.Exclude(), c.job.Exclude...))
+	if err != nil {
+		c.add(Missing, err)
+		return
+	}
+	all, err := nested(src, exclude.Match)
+	c.add(Warning, err)
+	for _, n := range all {
+		c.say(Note, cmp.Or(n.Why, followAdvice), "%s", unfollowed(src, n))
+	}
+}
+
+func unfollowed(src source.Source, n source.Unfollowed) string {
+	return fmt.Sprintf("%s %s is not followed, so nothing in it is in the mirror", nestedKind(src), output.Name(n.Path))
+}
