@@ -42,6 +42,8 @@ type Options struct {
 	Exclude *Exclude
 	// Again are inodes that an earlier run could not copy: reported as changed in every way if they still exist.
 	Again []Key
+	// LeftOut: names were left out of the base, below what is too deep or could not be read, and the link index has them not.
+	LeftOut bool
 	// Workers is how many goroutines compare where the filesystem can be read by several; 0 is a number that suits the machine.
 	Workers int
 	// Remounted: the source may have been mounted again since the base, after a crash or a repair, which can leave things as no program leaves
@@ -51,8 +53,8 @@ type Options struct {
 	Pace *gentle.Pace
 }
 
-// NamesAll tells that whatever the filesystem has a name for is in the mirror: nothing is excluded, and nothing was left out as too deep.
-func (o *Options) NamesAll() bool { return o.Exclude.None() && len(o.Again) == 0 }
+// NamesAll tells that whatever the filesystem has a name for is in the mirror: nothing is excluded, and nothing was left out.
+func (o *Options) NamesAll() bool { return o.Exclude.None() && !o.LeftOut }
 
 // Compare works out the change set between two snapshots from the numbers of the inodes that may have changed.
 // candidates must hold every inode of next that is new or differs from base, directories included; more do no harm. An

@@ -9,8 +9,9 @@ import (
 	"snapdiff/snapshot/lvm"
 )
 
-// tick is longer than the steps in which kernels let the time of a change go on (a jiffy, 10 ms at most).
-const tick = 20 * time.Millisecond
+// tick is longer than the steps in which kernels let the time of a change go on: a jiffy, 10 ms at most, and more in a virtual machine whose processor for
+// that is made to wait.
+const tick = time.Second
 
 // Carry gives the inodes of a snapshot of which the next one's bytes on the device may not tell that they changed: those that changed in the very
 // moment in which it was taken (what is written to them right after it may leave even the time of change as it is), and swap files. They must be

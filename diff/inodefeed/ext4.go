@@ -114,6 +114,9 @@ func (fs *ext4) named(num uint64) bool {
 	return num == ext4Root || num >= uint64(fs.super.firstInode) && num <= uint64(fs.super.inodes)
 }
 
+// journaled tells that a crash leaves nothing half done.
+func (fs *ext4) journaled() bool { return fs.super.compat&ext4CompatJournal != 0 }
+
 func (fs *ext4) own(num uint64) bool {
 	return slices.Contains(fs.super.own[:], uint32(num)) && num < 1<<32
 }
@@ -193,8 +196,6 @@ func (fs *ext4) incomparable(other filesystem) string {
 		return "the filesystem's inode tables are laid out in another way than in the base"
 	case b.lastCheck != n.lastCheck:
 		return "e2fsck went through the filesystem since the base: what it mends need not show in inodes"
-	case n.compat&ext4CompatJournal == 0 && b.mounted != n.mounted:
-		return "the filesystem, which has no journal, was mounted again since the base"
 	case len(base.groups) > len(fs.groups):
 		return "the filesystem was made smaller since the base: inodes may have got other numbers"
 	}

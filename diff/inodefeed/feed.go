@@ -36,10 +36,10 @@ type Side struct {
 	Taken time.Time
 	// Carried is of use in a base only: what Diff or Carry gave for this snapshot.
 	Carried []diff.Key
-	// Boot names the time for which the source was mounted without a break, as the boot id of its machine does roughly. Where
-	// it is not the same in both snapshots, data may have been written in place of which a crash left no trace in
+	// Boot names the time for which the source was mounted without a break, as the boot id of its machine does roughly; "" where that is not
+	// known. Where it is not the same in both snapshots, data may have been written in place of which a crash left no trace in
 	// the inode, and all files are asked whether they lie in changed blocks: that takes a system call or two for each
-	// file. It counts for XFS only: ext4 says by itself when it was mounted last.
+	// file. Of ext4, which says by itself when it was mounted last for writing, that is enough where it is known in neither.
 	Boot string
 }
 
@@ -55,7 +55,7 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 		return nil, nil, err
 	}
 	nums, dirs, err := f.candidates(ctx, base.Carried)
-	if err == nil && mountedAnew(base, next, f.base.fs, f.next.fs) {
+	if err == nil && (mountedAnew(base, next, f.base.fs, f.next.fs) || setBack(base, next)) {
 		err = f.sweep(ctx, next.Size, func(num uint64) error { nums = append(nums, num); return nil })
 	}
 	if err != nil {
@@ -74,7 +74,7 @@ func Diff(ctx context.Context, base, next Side, changed lvm.Blocks, links diff.L
 	if err != nil {
 		return nil, nil, fmt.Errorf("comparing two snapshots: %w", err)
 	}
-	if next.Taken.Before(base.Taken) { // the clock was set back: times that have been may come again
+	if setBack(base, next) { // times that have been may come again
 		f.carry, err = Carry(ctx, next)
 	}
 	slices.SortFunc(f.carry, func(a, b diff.Key) int { return cmp.Compare(a.Ino, b.Ino) })
@@ -114,6 +114,9 @@ func newFeed(base, next Side, changed lvm.Blocks) (*feed, error) {
 	}
 	if why := nt.fs.incomparable(bt.fs); why != "" {
 		return nil, notNative("%s", why)
+	}
+	if e, ok := nt.fs.(*ext4); ok && !e.journaled() && mountedAnew(base, next, bt.fs, nt.fs) {
+		return nil, notNative("the filesystem, which has no journal, was mounted again since the base")
 	}
 	grown := lvm.Block{Off: base.Size, Len: next.Size - base.Size} // empty where it did not grow
 	blocks := lvm.NewBlocks(append(changed[:len(changed):len(changed)], grown), next.Size)
@@ -168,7 +171,7 @@ func (f *feed) candidates(ctx context.Context, carried []diff.Key) (nums, dirs [
 	if err != nil {
 		return nil, nil, err
 	}
-	more := f.quotas()
+	more := f.written()
 	for _, k := range carried {
 		more = append(more, k.Ino)
 	}

@@ -103,7 +103,7 @@ func TestSwapFile(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			v := newVolume(t, kind, volumeSize[kind])
 			empty := v.snapshot()
-			a.Apply(t, v.dir, a.Create("swap", 1<<20, 1), a.Create("swap2", 1<<20, 1), a.Create("other", 1<<20, 1), a.Create("anna's", 1<<20, 1))
+			a.Apply(t, v.dir, a.Create("swap", 1<<20, 1), a.Create("swap2", 1_000_000, 1), a.Create("other", 1<<20, 1), a.Create("anna's", 1<<20, 1))
 			for _, name := range []string{"swap", "swap2", "anna's"} {
 				command(t, "mkswap", filepath.Join(v.dir, name))
 			}

@@ -17,13 +17,17 @@ import (
 // with lazytime for a day. After a mount, therefore, no inode speaks for its data any more, and every file is asked
 // whether any of it lies in a changed block: its inode, and the kernel where that does not tell. Nothing in memory can tell a clean mount from another one.
 
-// mountedAnew tells that the source may have been mounted again between the snapshots.
+// mountedAnew tells that the source may have been mounted again between the snapshots. ext4 says so by itself, but only when it was mounted for writing: a mount
+// that is read-only, and e2fsck, replay the journal and leave no other trace.
 func mountedAnew(base, next Side, b, n filesystem) bool {
-	if b.mounted() != 0 && n.mounted() != 0 {
+	if b.mounted() != 0 && n.mounted() != 0 && base.Boot == "" && next.Boot == "" {
 		return b.mounted() != n.mounted()
 	}
-	return base.Boot != next.Boot
+	return b.mounted() != n.mounted() || base.Boot != next.Boot || base.Boot == ""
 }
+
+// setBack tells that the clock was set back between the snapshots: what was written then may have the very times that it had.
+func setBack(base, next Side) bool { return next.Taken.Before(base.Taken) }
 
 // sweep calls yield for every regular file of the new snapshot of which any data lies in a changed block.
 func (f *feed) sweep(ctx context.Context, size int64, yield func(num uint64) error) error {

@@ -7,15 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Two kinds of files are written without any trace in their inodes, the times included. Blocks of a swap file are written to the device, past
-// the filesystem (mm/swapfile.c), and ext4 writes the files of quotas that lie in its top directory itself (ext4_quota_write in fs/ext4/super.c). So
-// they are candidates in every run.
+// Some files are written without any trace in their inodes, the times included. Blocks of a swap file are written to the device, past
+// the filesystem (mm/swapfile.c), and ext4 itself writes the files of quotas that lie in its top directory (ext4_quota_write in fs/ext4/super.c), and
+// the journal, which has a name, .journal, where tune2fs made it in a mounted filesystem. So they are candidates in every run.
 
 // quotaFiles are the names that quota-tools has for files of quotas; the second pair is of their old format.
 var quotaFiles = []string{"aquota.user", "aquota.group", "quota.user", "quota.group"}
 
-// quotas gives the files of quotas.
-func (f *feed) quotas() (nums []uint64) {
+// written gives the files that the filesystem writes itself.
+func (f *feed) written() (nums []uint64) {
+	if e, ok := f.next.fs.(*ext4); ok {
+		for _, num := range e.super.own {
+			nums = append(nums, uint64(num))
+		}
+	}
 	for _, name := range quotaFiles {
 		if st, err := f.next.root.Lstat(name); err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
 			nums = append(nums, st.Ino)
@@ -31,10 +36,10 @@ const leastSwap = 10 * 4096
 // (kernel/power/swap.c).
 var swapMagics = []string{"SWAPSPACE2", "S1SUSPEND\x00"}
 
-// swaps tells a file that is made for swapping to, whether that is going on or not. It is root's: of others swapon(8) warns. One whose first page
+// swaps tells a file that is made for swapping to, whether that is going on or not. It is root's: of others swapon(8) warns. Of one whose size is no multiple of a page the rest is not used. One whose first page
 // cannot be read is none: nothing can be swapped to it. Only a page that was written is read, and nothing ahead (see openFile).
 func swaps(s Side, fs filesystem, num uint64, i *inode) bool {
-	if !i.IsRegular() || i.UID != 0 || i.Size < leastSwap || i.Size%4096 != 0 {
+	if !i.IsRegular() || i.UID != 0 || i.Size < leastSwap {
 		return false
 	}
 	fd, err := openHandle(s.Root, fs.handle(num, i.Gen))

@@ -130,7 +130,7 @@ var roOptions = map[a.Kind]string{a.Ext4: "loop,ro,noload", a.XFS: "loop,ro,nore
 // open mounts a copy of the device.
 func (v *volume) open(image string, taken time.Time) *snap {
 	v.Helper()
-	s := &snap{dir: image + ".mnt", Side: Side{Taken: taken}}
+	s := &snap{dir: image + ".mnt", Side: Side{Taken: taken, Boot: "this one"}}
 	must(v, os.Mkdir(s.dir, 0o700))
 	command(v, "mount", "-o", roOptions[v.kind], image, s.dir)
 	v.Cleanup(func() { s.drop() })

@@ -58,7 +58,7 @@ func (s *Source) thinChanged(ctx context.Context, left, right Volume) ([]Block, 
 		return nil, fmt.Errorf("%w: the thin pool of %s is not there", ErrUnknown, left.Path())
 	}
 	blocks, err := p.delta(ctx, left.ThinID, right.ThinID)
-	if errors.Is(err, ErrReserved) || errors.Is(err, ErrNoTool) {
+	if errors.Is(err, ErrReserved) || errors.Is(err, ErrNoTool) || errors.Is(err, errWrongDelta) {
 		err = fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	return blocks, err

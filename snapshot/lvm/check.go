@@ -39,7 +39,7 @@ func (s *Source) Check(ctx context.Context, percent int) (missing, warnings []er
 		}
 	}
 	if origin.Thin() {
-		if _, err := tool("thin_delta"); err != nil {
+		if err := checkDelta(ctx); err != nil {
 			warnings = append(warnings, fmt.Errorf("each run compares in full: %w", err))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -87,5 +88,25 @@ func TestScriptLine(t *testing.T) {
 		if line, ok := scriptLine([]string{"lvs", word}); ok != want || ok && line != "lvs "+word {
 			t.Errorf("%q: %q, %v", word, line, ok)
 		}
+	}
+}
+
+// TestWrongDelta: the versions of thin_delta that do not tell all that changed are not believed, however they print what they are.
+func TestWrongDelta(t *testing.T) {
+	for said, want := range map[string]string{
+		"0.9.0\n": "", "0.7.6": "", "thin_delta 1.0.6\n": "", "1.0.12": "", "1.1.0": "", "": "", "no version": "", "2.0.1": "", "11.0.1": "", "1.10": "",
+		"thin_delta 1.0.5\n": "1.0.5", "1.0.0": "1.0.0", "1.0": "1.0", "thin-provisioning-tools 1.0.3-rc": "1.0.3",
+	} {
+		if got := wrongDelta(said); got != want {
+			t.Errorf("%q: %q, want %q", said, got, want)
+		}
+	}
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "thin_delta"), []byte("#!/bin/sh\necho thin_delta 1.0.4\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin)
+	if err := checkDelta(t.Context()); !errors.Is(err, errWrongDelta) || !strings.Contains(err.Error(), "1.0.4") {
+		t.Error(err)
 	}
 }

@@ -1,13 +1,48 @@
 package lvm
 
 import (
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"strconv"
+	"strings"
 )
+
+// checkDelta makes sure that thin_delta is there and can be trusted.
+func checkDelta(ctx context.Context) error {
+	out, err := ask(ctx, "thin_delta", "-V")
+	var failed *CommandError
+	if err != nil && !errors.As(err, &failed) {
+		return err
+	}
+	if version := wrongDelta(string(out)); version != "" {
+		return fmt.Errorf("thin_delta %s %w: update %s to 1.0.6 or newer", version, errWrongDelta, packages["thin_delta"])
+	}
+	return nil
+}
+
+// errWrongDelta says that what thin_delta tells is not all that changed.
+var errWrongDelta = errors.New("takes blocks that changed for the same")
+
+// wrongDelta gives the version that thin_delta says it has, if it is one that joins runs of blocks by their place in the volume alone, and so says "same" of what lies
+// elsewhere in the pool: 1.0.0 to 1.0.5, the first that were written in Rust (CHANGES of thin-provisioning-tools, v1.0.6: "Fix range mappings preprocessing in
+// thin_delta"). "" for all others.
+func wrongDelta(said string) string {
+	found := deltaVersion.FindStringSubmatch(said)
+	if found == nil || found[1] != "1.0" {
+		return ""
+	}
+	if patch, err := strconv.Atoi(strings.TrimPrefix(found[2], ".")); err == nil && patch >= 6 {
+		return ""
+	}
+	return found[0]
+}
+
+var deltaVersion = regexp.MustCompile(`\b(\d+\.\d+)(\.\d+)?`)
 
 // parseDelta reads what thin_delta prints and gives the ranges that are not mapped to the same block in both volumes. The
 // layout has changed between versions, so it goes by the elements:

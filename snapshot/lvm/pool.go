@@ -55,7 +55,7 @@ func parseHeld(t dmTarget) (string, error) {
 // and releases it on every way out. What is still reserved because a process of ours was killed is recognised by the note
 // that it left, and released; what is not ours never is.
 func (p pool) delta(ctx context.Context, left, right string) (blocks []Block, err error) {
-	if _, err := tool("thin_delta"); err != nil { // before anything is reserved
+	if err := checkDelta(ctx); err != nil { // before anything is reserved
 		return nil, err
 	}
 	note, err := p.lock(ctx)

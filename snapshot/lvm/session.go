@@ -7,7 +7,21 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"snapdiff/snapshot"
 )
+
+// unknownSession begins the Session of a mark of which it is not known.
+const unknownSession = "unknown "
+
+// Session names the time for which the source had been mounted without a break when the snapshot was taken; "" where that is not known: it was not mounted
+// here, or somebody else took it.
+func Session(m snapshot.Mark) string {
+	if strings.HasPrefix(m.Session, unknownSession) {
+		return ""
+	}
+	return m.Session
+}
 
 // session names the time for which the filesystem on a volume has been mounted without a break: by the boot of the machine and
 // the number of the directory that the kernel makes for it in /sys/fs when it is mounted first, and takes away when it is

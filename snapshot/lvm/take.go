@@ -192,7 +192,7 @@ func room(origin Volume, all []Volume, n New) error {
 // mark describes a snapshot that begins so. Nothing is known of how its source was mounted.
 func (s *Source) mark(v Volume, start []byte, taken time.Time) snapshot.Mark {
 	return snapshot.Mark{Kind: "lvm", Source: s.uuid, ID: v.UUID, Parent: v.OriginUUID, Path: v.Path(), Taken: taken.UTC(), Trans: uint64(taken.UnixNano()),
-		Content: fingerprint(start), Session: "unknown " + v.UUID}
+		Content: fingerprint(start), Session: unknownSession + v.UUID}
 }
 
 // settle sees to it that a new snapshot can be read as it is, and gives the start of it. still says that the filesystem was

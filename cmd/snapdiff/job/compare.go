@@ -79,11 +79,13 @@ func (r *runner) comparable(ctx context.Context, mark, next snapshot.Mark) (base
 
 // native asks the filesystem what changed since the base.
 func (r *runner) native(ctx context.Context, base, next *source.Snapshot) (*apply.Run, error) {
-	again, err := r.again(next)
+	again, leftOut, err := r.again(next)
 	if err != nil {
 		return nil, err
 	}
-	changes, err := r.diff(ctx, base, next, r.diffOptions(again))
+	opts := r.diffOptions(again)
+	opts.LeftOut = leftOut
+	changes, err := r.diff(ctx, base, next, opts)
 	if err != nil {
 		return nil, fmt.Errorf("find what changed: %w", err)
 	}

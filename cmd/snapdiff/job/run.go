@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/hint"
@@ -444,27 +446,28 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	return r.store.Apply(ctx, *run, r.applyOptions())
 }
 
-// again are the inodes that earlier runs could not copy. A first copy has noted them without their generation.
-func (r *runner) again(next *source.Snapshot) ([]diff.Key, error) {
+// again are the inodes that earlier runs could not copy. A first copy has noted them without their generation. leftOut: names below them may be missing too.
+func (r *runner) again(next *source.Snapshot) (keys []diff.Key, leftOut bool, err error) {
 	pending, err := r.store.Pending()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	keyOf := r.src.Keys(next)
-	var keys []diff.Key
 	for _, p := range pending {
+		st, err := next.Root.Lstat(p.Path)
+		leftOut = leftOut || err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR || diff.TooDeep(p.Path)
 		if p.Key.Gen == 0 {
 			p.Key, err = keyOf(p.Path, p.Key.Ino)
 			if errors.Is(err, diff.ErrNoInode) {
 				continue // gone from the source: nothing to try again
 			}
 			if err != nil {
-				return nil, fmt.Errorf("look at %q, which an earlier run could not copy: %w", p.Path, err)
+				return nil, false, fmt.Errorf("look at %q, which an earlier run could not copy: %w", p.Path, err)
 			}
 		}
 		keys = append(keys, p.Key)
 	}
-	return keys, nil
+	return keys, leftOut, nil
 }
 
 // shown is a path as people and programs see it: the top directory is ".".

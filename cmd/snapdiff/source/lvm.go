@@ -187,7 +187,7 @@ func (s *lvmSource) compare(ctx context.Context, base, next *Snapshot, changed l
 // side is a snapshot as the comparison of inodes takes it.
 func (s *lvmSource) side(snap *Snapshot) inodefeed.Side {
 	native := s.native(snap)
-	return inodefeed.Side{Device: native.Device, Size: native.Size, Root: snap.Root, Taken: snap.Mark.Taken, Boot: snap.Mark.Session}
+	return inodefeed.Side{Device: native.Device, Size: native.Size, Root: snap.Root, Taken: snap.Mark.Taken, Boot: lvm.Session(snap.Mark)}
 }
 
 // carried are the inodes that changed in the moment in which a base was taken. After a first copy or a full comparison
