@@ -1,11 +1,16 @@
 package conformance
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"snapdiff/apply"
 	. "snapdiff/apply/applytest"
 	"snapdiff/cmd/snapdiff/job"
 )
@@ -97,4 +102,70 @@ func (b *bench) nativeUnlessMoved() *job.Report {
 		b.Errorf("the run compared %s: %s", report.How, report.Reason)
 	}
 	return report
+}
+
+// cutOff makes runs that end early, each later than the one before, until one has begun to change the mirror.
+func (b *bench) cutOff() {
+	b.Helper()
+	for wait := time.Millisecond; ; wait += wait / 4 {
+		ctx, cancel := context.WithCancel(b.Context())
+		_, err := job.Run(ctx, b.job, job.Options{Say: func(format string, args ...any) {
+			b.Logf(format, args...)
+			if format == "applying" {
+				time.AfterFunc(wait, cancel)
+			}
+		}})
+		cancel()
+		if err == nil {
+			b.Fatalf("a run is done after %v and was never cut off", wait)
+		}
+		store, err := apply.Open(b.job.Store)
+		b.must(err)
+		_, cut, err := store.Last()
+		b.must(errors.Join(err, store.Close()))
+		if cut != nil {
+			return
+		}
+	}
+}
+
+// TestExcludeBack: a run with other patterns is cut off, and the configuration is again what it was before when the next one finishes it. That
+// mirror was made with neither list. Where the configuration stays, finishing it is enough.
+func TestExcludeBack(t *testing.T) {
+	some := []string{"*.tmp"}
+	for _, c := range []struct{ made, cut, then []string }{{nil, some, nil}, {some, nil, some}, {nil, some, some}} {
+		b := newBench(t, drivers[0], Ext4)
+		Apply(t, b.origin.dir, Create("a", 10, 1), Mkdir("d"), Many("create", 0, 3000, 1, func(i int) Change { return Create(fmt.Sprintf("d/%d.tmp", i), 10, i) }))
+		b.job.Exclude = c.made
+		b.run()
+		b.job.Exclude = c.cut
+		b.cutOff()
+		b.job.Exclude = c.then
+		Apply(t, b.origin.dir, Append("a", 10, 1))
+		reports, err := job.Run(t.Context(), b.job, job.Options{Say: b.Logf})
+		b.must(err)
+		if how := reports[len(reports)-1].How; len(reports) != 2 || (how == "full") != !slices.Equal(c.cut, c.then) {
+			t.Errorf("%d runs, the last is %s", len(reports), how)
+		}
+		v, err := job.Verify(t.Context(), b.job, job.VerifyOptions{}, b.Logf)
+		if err != nil || v.Differences > 0 {
+			t.Errorf("made with %q, cut off with %q, finished with %q: the mirror differs in %d places: %v", c.made, c.cut, c.then, v.Differences, err)
+		}
+	}
+}
+
+// TestVerifyOtherPatterns: what is excluded since the last run is in the mirror by right. Nothing mends it away, or restore points would lose it.
+func TestVerifyOtherPatterns(t *testing.T) {
+	b := newBench(t, drivers[0], Ext4)
+	Apply(t, b.origin.dir, Create("a", 10, 1), Mkdir("d"), Create("d/x.tmp", 10, 2))
+	b.run()
+	Apply(t, b.origin.dir, Append("a", 10, 1))
+	b.run()
+	b.job.Exclude = []string{"*.tmp"}
+	if v, err := job.Verify(t.Context(), b.job, job.VerifyOptions{Repair: true}, b.Logf); err != nil || v.Differences > 0 {
+		t.Errorf("verify finds %d differences: %v", v.Differences, err)
+	}
+	_, err := job.Run(t.Context(), b.job, job.Options{Say: b.Logf})
+	b.must(err)
+	b.judgePast()
 }

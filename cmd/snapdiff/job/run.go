@@ -192,7 +192,7 @@ func (r *runner) resume(ctx context.Context) (*apply.Result, error) {
 	defer next.Close()
 	var result *apply.Result
 	if cut.State == apply.Copying {
-		if err := r.mixExclude(); err != nil {
+		if err := r.mixExclude(""); err != nil {
 			return nil, err
 		}
 		result, err = r.firstCopy(ctx, next)
@@ -216,7 +216,11 @@ func (r *runner) finish(ctx context.Context, cut apply.RunInfo, next *source.Sna
 			base = snap.Root
 		}
 	}
-	return r.store.Resume(ctx, cut, base, next.Root, r.applyOptions())
+	result, err := r.store.Resume(ctx, cut, base, next.Root, r.applyOptions())
+	if err == nil {
+		err = r.finishedExclude()
+	}
+	return result, err
 }
 
 // abandon gives up a run that was cut off, because why says that its snapshot is not there any more. The next run compares in full.
@@ -441,6 +445,9 @@ func (r *runner) apply(ctx context.Context, run *apply.Run) (*apply.Result, erro
 	}
 	if r.approved != nil {
 		run.ID = r.approved.ID
+	}
+	if err := r.mixExclude(r.excludeText()); err != nil {
+		return nil, err
 	}
 	r.say("applying")
 	return r.store.Apply(ctx, *run, r.applyOptions())

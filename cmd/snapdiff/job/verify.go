@@ -188,6 +188,9 @@ func (r *runner) bringBack(ctx context.Context, last *apply.RunInfo, base *sourc
 		defer snap.Close()
 		base = snap
 	}
+	if _, err := r.mirrorExclude(); errors.Is(err, errMixedExclude) {
+		return nil
+	}
 	r.say("bringing the altered mirror back to r%d", last.ID)
 	v := &Verification{}
 	set, err := r.compareWithSnapshot(ctx, base, VerifyOptions{}, nil, v)
@@ -247,6 +250,10 @@ func (r *runner) compareWithSnapshot(ctx context.Context, snap *source.Snapshot,
 		full.Share = opts.share
 	}
 	full.Only = only
+	var err error
+	if full.Exclude, err = r.mirrorExclude(); err != nil {
+		return nil, err
+	}
 	sums := r.collectSums(&full)
 	set, _, err := diff.Full(ctx, r.store.Mirror(), snap.Root, r.src.Keys(snap), full)
 	return set, errors.Join(err, sums())
