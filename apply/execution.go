@@ -54,6 +54,8 @@ type execution struct {
 	doing    string            // what Progress says
 	syncing  <-chan error      // see beginSync
 
+	committed bool // the catalog has the names of the new snapshot, not of the base
+
 	mending sync.Mutex
 	mu      sync.Mutex // guards what follows, and the catalog while workers are on
 	// kept is how many bytes objects in history take that have no other name, by their nodes, as far as it is known; in a small plan.

@@ -117,13 +117,39 @@ func (x *execution) setMeta(k diff.Key, path string) error {
 	if !IsBadFile(err) {
 		return err
 	}
-	if k == (diff.Key{}) { // a directory: its number will do, see Store.Pending
-		if st, err := x.next.Lstat(path); err == nil {
-			k.Ino = st.Ino
+	if k == (diff.Key{}) {
+		var keyErr error
+		if k, keyErr = x.dirKey(path); keyErr != nil {
+			return keyErr
 		}
 	}
 	x.problem(k, path, err)
 	return nil
+}
+
+// dirKey is what a directory of the new snapshot is known by. Its own number would not do where several filesystems are one tree, nor that which a top
+// directory shows.
+func (x *execution) dirKey(path string) (diff.Key, error) {
+	for i := range x.plan.Inodes {
+		if in := &x.plan.Inodes[i]; in.Attr.IsDir() && in.Paths[0] == path {
+			return in.Key, nil
+		}
+	}
+	before := path
+	if !x.committed { // the catalog has the names of the base
+		came := map[string]string{}
+		for from, to := range movedDirs(x.plan) {
+			came[to] = from
+		}
+		before = pathNow(path, came)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	id, err := x.s.dirNode(before, map[string]int64{"": rootNode})
+	if err != nil {
+		return diff.Key{}, err
+	}
+	return x.s.keyOfNode(id)
 }
 
 // setPlaceholder gives the stand-in of a nested subvolume fixed attributes: those in the snapshot are invented.

@@ -42,6 +42,7 @@ func (s *Store) Mend(ctx context.Context, changes *diff.ChangeSet, next *beneath
 	if err := s.setAltered("the mirror was altered, and bringing it back was cut off"); err != nil {
 		return nil, err
 	}
+	x.committed = true
 	x.altered = true // it is known, and being made good
 	x.linked, x.unlinked = map[string]bool{}, map[diff.Key]int{}
 	m := &mender{execution: x, skip: skip}
