@@ -95,7 +95,7 @@ func (s *Store) copyAnother(run int64, mark snapshot.Mark) error {
 		return err
 	}
 	return s.transaction("begin the first copy anew", func() error {
-		for _, table := range []string{"nodes", "copied", "pending", "links"} {
+		for _, table := range []string{"nodes", "copied", "pending", "links", "signatures"} {
 			if err := s.exec(`DELETE FROM ` + table); err != nil {
 				return err
 			}

@@ -34,6 +34,8 @@ type Reader struct {
 type Candidate struct {
 	Num, Gen uint64
 	Type     uint32 // S_IFMT part of the mode
+	// Attrs: what the base shows of extended attributes may have come to it after the mirror was made of it, unseen. They are set anew.
+	Attrs bool
 }
 
 // Options of a comparison.
@@ -70,7 +72,7 @@ func Compare(ctx context.Context, r Reader, candidates []uint64, opts Options) (
 			return nil, err
 		}
 		if ok {
-			list = append(list, Candidate{num, info.Gen, info.Type()})
+			list = append(list, Candidate{Num: num, Gen: info.Gen, Type: info.Type()})
 		}
 	}
 	return CompareWith(ctx, []Reader{r}, list, opts)
@@ -146,15 +148,20 @@ func (c *comparer) sorted(candidates []Candidate, again []Key) error {
 			return err
 		}
 		if ok {
-			candidates = append(candidates, Candidate{k.Ino, info.Gen, info.Type()})
+			candidates = append(candidates, Candidate{Num: k.Ino, Gen: info.Gen, Type: info.Type()})
 		}
 	}
-	byNum := func(a, b Candidate) int { return cmp.Compare(a.Num, b.Num) }
+	byNum := func(a, b Candidate) int {
+		if a.Num == b.Num && a.Attrs != b.Attrs { // named twice: the one that says more comes first, and stays
+			return map[bool]int{true: -1, false: 1}[a.Attrs]
+		}
+		return cmp.Compare(a.Num, b.Num)
+	}
 	if !slices.IsSortedFunc(candidates, byNum) {
 		candidates = slices.Clone(candidates)
 		slices.SortFunc(candidates, byNum)
 	}
-	c.candidates = slices.Compact(candidates)
+	c.candidates = slices.CompactFunc(candidates, func(a, b Candidate) bool { return a.Num == b.Num })
 	return nil
 }
 

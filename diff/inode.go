@@ -129,6 +129,10 @@ func (w *worker) differences(base, next Info, in *Inode) error {
 			in.Ranges = ranges
 		}
 	}
+	if k, ok := w.candidate(in.Key.Ino); ok && k.Attrs && in.What&(Data|Meta) == 0 { // with those they are set in any case
+		in.What |= Xattrs
+		in.NoXattrs = false
+	}
 	if w.again[in.Key] {
 		in.What |= Meta | Xattrs
 		if !n.IsDir() {

@@ -167,7 +167,7 @@ func CompareJoined(ctx context.Context, base, next *Parts, forests []Forest, can
 			return nil, err
 		}
 		if ok && info.IsDir() {
-			candidates = append(candidates[:len(candidates):len(candidates)], Candidate{dir, info.Gen, unix.S_IFDIR})
+			candidates = append(candidates[:len(candidates):len(candidates)], Candidate{Num: dir, Gen: info.Gen, Type: unix.S_IFDIR})
 		}
 	}
 	return CompareWith(ctx, readers, candidates, opts)

@@ -16,6 +16,8 @@ type fields struct {
 	ctim int64  // seconds of the last change
 	// links counts its names; 0 where nobody need have one: deleted while open, one of ZFS's own, extended attributes.
 	links uint32
+	// owner is what an extended attribute belongs to that is a file: the directory of such; and of that the file itself. 0 for all else.
+	owner uint64
 }
 
 // bonusFields reads a bonus buffer of system attributes: sa_hdr_phys (include/sys/sa_impl.h: magic 4 bytes, layout number in the
@@ -49,7 +51,10 @@ func bonusFields(num uint64, b []byte) (f fields) {
 	setCount(&st.Nlink, u64(links))
 	generation := max(u64(gen)&0xffffffff, 1) // as in file handles
 	f = fields{sig: diff.Signature(&st, generation), size: u64(size), gen: generation, ctim: st.Ctim.Sec}
-	if u64(flags)&flagXattr == 0 && u64(parent) != num { // a directory of ZFS's own has no other for its parent, as the top has none
+	switch {
+	case u64(flags)&flagXattr != 0:
+		f.owner = u64(parent)
+	case u64(parent) != num: // a directory of ZFS's own has no other for its parent, as the top has none
 		f.links = uint32(min(u64(links), 1<<32-1))
 	}
 	return f

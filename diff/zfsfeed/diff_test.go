@@ -171,7 +171,7 @@ func (s *source) try(base, next snap, links diff.LinkIndex, opts diff.Options) (
 	sent, err := zfs.Send(s.Context(), base.Path, next.Path)
 	must(s, err)
 	defer sent.Close()
-	snaps := Snapshots{Base: base.root, Next: next.root, BaseGUID: from, NextGUID: to, Settled: base.Taken.Add(-2 * time.Second)}
+	snaps := Snapshots{Base: base.root, Next: next.root, BaseGUID: from, NextGUID: to, Settled: base.Taken.Add(-2 * time.Second), AttrFiles: s.dataset.AttrFiles}
 	return Diff(s.Context(), snaps, sent, links, opts)
 }
 
@@ -371,4 +371,39 @@ func TestNameless(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTornAttribute: an attribute that is a file gets its value in one transaction, and the inode the time of that in another. A snapshot between them has the one
+// without the other, and the next one shows the other alone.
+func TestTornAttribute(t *testing.T) {
+	s := newSource(t, "-o", "xattr=dir")
+	dir := s.dataset.Dir
+	a.Apply(t, dir, a.Mkdir("d"))
+	for _, name := range []string{"changed", "came", "went", "other", "d/dir"} {
+		if name == "d/dir" {
+			a.Apply(t, dir, a.Mkdir(name))
+		} else {
+			a.Apply(t, dir, a.Create(name, 9, 1))
+		}
+		a.Apply(t, dir, a.SetXattr(name, "user.x", "1"), a.SetXattr(name, "user.y", "1"))
+	}
+	base := s.snapshot()
+	a.Apply(t, dir, a.SetXattr("changed", "user.x", "2"), a.SetXattr("came", "user.z", "1"), a.RemoveXattr("went", "user.x"), a.SetXattr("d/dir", "user.x", "2"))
+	torn := s.snapshot()
+	links := signed{walk(t, base.root), t, torn.root} // as if their times were those that the base has
+	if got, want := said(s.diffBySettled(base, torn, links)), "X=came X=changed X=d/dir X=went"; got != want {
+		t.Errorf("what the inodes do not say: %q, want %q", got, want)
+	}
+	a.Apply(t, dir, a.SetXattr("changed", "user.x", "2"), a.SetXattr("d/dir", "user.x", "2"))
+	next := s.snapshot()
+	if got, want := said(s.diff(torn, next)), "X=changed X=d/dir"; got != want {
+		t.Errorf("what only the inodes say: %q, want %q", got, want)
+	}
+}
+
+// diffBySettled is diffBy where nothing changed around the taking of the base.
+func (s *source) diffBySettled(base, next snap, links diff.LinkIndex) *diff.ChangeSet {
+	s.Helper()
+	base.Taken = time.Now().Add(time.Hour)
+	return s.diffBy(base, next, links)
 }

@@ -25,6 +25,8 @@ type Snapshots struct {
 	// Settled is a time before the base was taken: what changed last before it has changed since exactly if the time of its last
 	// change did. The clock has a grain, so of what changed around the taking nobody can say.
 	Settled time.Time
+	// AttrFiles: extended attributes may have become files (xattr=dir) since the base was taken, or shortly before.
+	AttrFiles bool
 }
 
 // Diff gives the change set between two mounted snapshots of which sent is the incremental send stream. links are the names in
@@ -54,7 +56,7 @@ func Diff(ctx context.Context, s Snapshots, sent io.Reader, links diff.LinkIndex
 
 // read takes in a stream.
 func (f *feed) read(s Snapshots, sent io.Reader) error {
-	f.settled, f.known = s.Settled.Unix(), f.asKnown
+	f.settled, f.known, f.attrFiles = s.Settled.Unix(), f.asKnown, s.AttrFiles
 	head, err := readStream(sent, f.note)
 	if err != nil {
 		return fmt.Errorf("reading the changes that ZFS sent: %w", err)
@@ -83,9 +85,11 @@ type feed struct {
 	baseRoot, nextRoot *beneath.Root
 	base, next         diff.Tree
 	mounted            *diff.Mounted // what base is made of; nil where it shows nothing
+	mountedNext        *diff.Mounted
 	index              diff.SignatureIndex
 	opts               diff.Options
 	settled            int64
+	attrFiles          bool // see Snapshots
 	// hidden are names that base and next have not, because other datasets have their places. See DiffAll.
 	hidden [2]map[diff.Ref]bool
 	// more are directories that are to be read though nothing was written to them.
@@ -117,6 +121,8 @@ func (f *feed) tree(side int, root *beneath.Root, known func(*unix.Stat_t) (uint
 	t, err := newTree(root, known)
 	if side == 0 {
 		f.mounted = t
+	} else {
+		f.mountedNext = t
 	}
 	if err != nil || len(f.hidden[side]) == 0 {
 		return t, err
@@ -145,6 +151,11 @@ func (f *feed) candidates(ctx context.Context) ([]diff.Candidate, error) {
 	all := f.all
 	for num := range f.data {
 		if c, ok := f.find(num); !ok { // an object of ZFS's own, or one whose records came in another order
+			all = append(all[:len(all):len(all)], c)
+		}
+	}
+	for _, num := range f.owners() {
+		if c, ok := f.find(num); !ok && f.data[num] == nil {
 			all = append(all[:len(all):len(all)], c)
 		}
 	}
@@ -197,12 +208,30 @@ func (f *feed) candidate(c candidate) (k diff.Candidate, err error) {
 	if err != nil || !ok {
 		return k, err
 	}
-	if !f.wrote(c.num) {
+	touched, err := f.touched(c.num)
+	if err != nil {
+		return k, err
+	}
+	if !touched && !f.wrote(c.num) {
 		if same, err := f.unchanged(c, n); same || err != nil {
 			return k, err
 		}
 	}
-	return diff.Candidate{Num: c.num, Gen: n.Gen, Type: n.Type()}, nil
+	return diff.Candidate{Num: c.num, Gen: n.Gen, Type: n.Type(), Attrs: touched}, nil
+}
+
+// touched tells that an inode of both snapshots has another time of last change. That is then all that shows of an extended attribute which the base has already, in
+// a file (see objects.owners), while the mirror that was made of the base may have it not.
+func (f *feed) touched(num uint64) (bool, error) {
+	if !f.attrFiles || f.mounted == nil || f.mountedNext == nil {
+		return false, nil
+	}
+	_, b, ok, err := f.mounted.Path(num)
+	if err != nil || !ok {
+		return false, err
+	}
+	_, n, ok, err := f.mountedNext.Path(num)
+	return ok && b.Ctim != n.Ctim, err
 }
 
 // asKnown tells of objects which have the signature that the base's inode of their number had, and no range that may differ.

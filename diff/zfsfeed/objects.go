@@ -114,6 +114,27 @@ func (o *objects) writtenDirs() (dirs []uint64) {
 	return dirs
 }
 
+// owners are the inodes of which extended attributes were written that are files (xattr=dir). Their own objects may say nothing of it: the kernel sets the time of last
+// change in another transaction, which the snapshot need not have, nor a crash leave behind. An attribute is in a directory, and that belongs to the inode; one
+// whose directory is not in the stream belongs to an inode that is not known here.
+func (o *objects) owners() (nums []uint64) {
+	for _, c := range o.all {
+		if c.owner == 0 || !o.wrote(c.num) {
+			continue
+		}
+		owner := c.owner
+		if !c.dir {
+			dir, _ := o.find(owner)
+			owner = dir.owner
+		}
+		if owner != 0 {
+			nums = append(nums, owner)
+		}
+	}
+	slices.Sort(nums)
+	return slices.Compact(nums)
+}
+
 // wrote tells whether anything was written to an object.
 func (o *objects) wrote(num uint64) bool {
 	x := o.data[num]

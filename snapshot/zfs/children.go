@@ -24,7 +24,7 @@ type Child struct {
 // Children are all datasets below this one, by their places, those that have none last. Where a dataset belongs is where it is mounted, or what
 // its property mountpoint says. One that another dataset was mounted over, or over a directory above it, has no place: nobody sees it there.
 func (d Dataset) Children(ctx context.Context) ([]Child, error) {
-	lines, err := run(ctx, "list", "-H", "-p", "-r", "-t", "filesystem,volume", "-o", "name,guid,type,canmount,mountpoint,keystatus", d.Name)
+	lines, err := run(ctx, "list", "-H", "-p", "-r", "-t", "filesystem,volume", "-o", "name,guid,type,canmount,mountpoint,keystatus,xattr", d.Name)
 	if err != nil {
 		return nil, fmt.Errorf("list the datasets below %s: %w", d.Name, err)
 	}
@@ -35,7 +35,7 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 	top, topMount := d.Dir, t.of(d.Name, d.Dir)
 	var all []Child
 	for _, f := range lines {
-		if len(f) != 6 {
+		if len(f) != 7 {
 			return nil, fmt.Errorf("list the datasets below %s: a line of %d fields: %q", d.Name, len(f), f)
 		}
 		if f[0] == d.Name {
@@ -44,7 +44,7 @@ func (d Dataset) Children(ctx context.Context) ([]Child, error) {
 			}
 			continue
 		}
-		c := Child{Dataset: Dataset{Name: f[0], GUID: f[1], Locked: f[5] == "unavailable"}}
+		c := Child{Dataset: Dataset{Name: f[0], GUID: f[1], Locked: f[5] == "unavailable", AttrFiles: attrFiles(f[6])}}
 		m, over := t.below(c.Name, top, topMount)
 		c.mountedAt(m)
 		c.place(f[2], f[3], f[4], top, topMount != nil)

@@ -140,6 +140,19 @@ type Dataset struct {
 	dev  uint64 // st_dev of what is in it, if it is mounted
 	// Locked: it is encrypted and its key is not loaded.
 	Locked bool
+	// AttrFiles: extended attributes that are set now become files of their own (xattr=dir).
+	AttrFiles bool
+}
+
+// attrFiles reads the property xattr. Until 2.3 "on" meant dir (xattr_table in module/zcommon/zfs_prop.c).
+func attrFiles(xattr string) bool {
+	if xattr != "on" {
+		return xattr == "dir"
+	}
+	version, _ := os.ReadFile("/sys/module/zfs/version")
+	var major, minor int
+	n, _ := fmt.Sscanf(string(version), "%d.%d", &major, &minor)
+	return n < 2 || major < 2 || major == 2 && minor < 3
 }
 
 // Lookup finds a dataset by its name: ErrNoDataset, ErrVolume, ErrSuspended.
@@ -147,11 +160,11 @@ func Lookup(ctx context.Context, name string) (Dataset, error) {
 	if err := checkPool(name); err != nil {
 		return Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
 	}
-	lines, err := run(ctx, "list", "-H", "-p", "-t", "filesystem,volume", "-o", "name,guid,type,keystatus", name)
+	lines, err := run(ctx, "list", "-H", "-p", "-t", "filesystem,volume", "-o", "name,guid,type,keystatus,xattr", name)
 	if err != nil {
 		return Dataset{}, fmt.Errorf("dataset %s: %w", name, err)
 	}
-	if len(lines) != 1 || len(lines[0]) != 4 {
+	if len(lines) != 1 || len(lines[0]) != 5 {
 		return Dataset{}, fmt.Errorf("dataset %s: zfs list gave %q", name, lines)
 	}
 	if lines[0][2] != "filesystem" {
@@ -161,7 +174,7 @@ func Lookup(ctx context.Context, name string) (Dataset, error) {
 	if err != nil {
 		return Dataset{}, err
 	}
-	d := Dataset{Name: name, GUID: lines[0][1], Locked: lines[0][3] == "unavailable"}
+	d := Dataset{Name: name, GUID: lines[0][1], Locked: lines[0][3] == "unavailable", AttrFiles: attrFiles(lines[0][4])}
 	d.mountedAt(t.of(name, ""))
 	return d, nil
 }

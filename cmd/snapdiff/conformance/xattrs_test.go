@@ -114,7 +114,9 @@ func (b *bench) lacks(how string, names []string) {
 	lines, err := Differences(b.origin.dir, b.job.Store+"/tree")
 	if err == nil { // the judge reads attributes too
 		for _, line := range lines {
-			if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(line, fmt.Sprintf("%q: ", strings.TrimPrefix(name, "."))) }) {
+			if !slices.ContainsFunc(names, func(name string) bool {
+				return strings.HasPrefix(line, fmt.Sprintf("%q: ", strings.TrimPrefix(name, ".")))
+			}) {
 				b.Errorf("another difference: %.200s", line)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ type zfsSource struct {
 	former snapshot.Mark // see Parent
 	base   snapshot.Mark // see Expecter; one of ours, or zero
 	not    []Unfollowed  // what Take did not take
+	taken  []zfs.Child   // and what it did, below the source
 }
 
 // namedZFS opens a dataset by its name. Where there is no ZFS at all nothing is one.
@@ -296,6 +298,9 @@ func (s *zfsSource) Comparable(base, next snapshot.Mark) string {
 }
 
 func newer(base, next snapshot.Mark) string {
+	if base.Source != next.Source { // found all the same where it is in the same pool
+		return "the source is another dataset than the one that the last run saw"
+	}
 	if base.Trans >= next.Trans {
 		return fmt.Sprintf("the new snapshot (transaction %d) is not newer than the base (transaction %d)", next.Trans, base.Trans)
 	}
@@ -306,7 +311,7 @@ func (s *zfsSource) Diff(ctx context.Context, base, next *Snapshot, links diff.L
 	if base.Mark.Recursive {
 		return s.diffAll(ctx, base, next, links, opts)
 	}
-	changed, err := sent(ctx, base.Mark, next.Mark)
+	changed, err := s.sent(ctx, base.Mark, next.Mark)
 	if err != nil {
 		return nil, err
 	}
@@ -316,16 +321,25 @@ func (s *zfsSource) Diff(ctx context.Context, base, next *Snapshot, links diff.L
 }
 
 // sent has the changes between two snapshots of one dataset sent.
-func sent(ctx context.Context, base, next snapshot.Mark) (c zfsfeed.Changes, err error) {
+func (s *zfsSource) sent(ctx context.Context, base, next snapshot.Mark) (c zfsfeed.Changes, err error) {
 	var err1, err2 error
 	c.BaseGUID, err1 = strconv.ParseUint(base.ID, 10, 64)
 	c.NextGUID, err2 = strconv.ParseUint(next.ID, 10, 64)
 	if err := errors.Join(err1, err2); err != nil {
 		return c, fmt.Errorf("GUID of a snapshot: %w", err)
 	}
-	c.Settled = settled(base)
+	c.Settled, c.AttrFiles = settled(base), s.attrFiles(next.Source)
 	c.Sent, err = zfs.Send(ctx, base.Path, next.Path)
 	return c, err
+}
+
+// attrFiles tells whether extended attributes of a dataset may become files; true where that is not known.
+func (s *zfsSource) attrFiles(guid string) bool {
+	if guid == s.dataset.GUID {
+		return s.dataset.AttrFiles
+	}
+	i := slices.IndexFunc(s.taken, func(c zfs.Child) bool { return c.GUID == guid })
+	return i < 0 || s.taken[i].AttrFiles
 }
 
 // Nested implements Nester.

@@ -56,7 +56,7 @@ func (s *zfsSource) takeThose(ctx context.Context, name string) (mark snapshot.M
 		if err != nil {
 			return mark, err
 		}
-		s.not = not
+		s.not, s.taken = not, children
 		mark, err = zfs.TakeAll(ctx, s.dataset, children, name, s.tag())
 		if !errors.Is(err, zfs.ErrNoDataset) || try == tries {
 			return mark, err
@@ -167,7 +167,7 @@ func (s *zfsSource) Follows(ctx context.Context, _, mounted string) (bool, error
 
 func (s *zfsSource) diffAll(ctx context.Context, base, next *Snapshot, links diff.LinkIndex, opts diff.Options) (*diff.ChangeSet, error) {
 	return zfsfeed.DiffAll(ctx, wholeOf(base), wholeOf(next), func(number uint64) (zfsfeed.Changes, error) {
-		c, err := sent(ctx, base.markOf(number), next.markOf(number))
+		c, err := s.sent(ctx, base.markOf(number), next.markOf(number))
 		if err != nil {
 			err = fmt.Errorf("dataset of %s: %w", next.markOf(number).Path, err)
 		}
