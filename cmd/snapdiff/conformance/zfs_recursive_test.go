@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 )
 
@@ -178,4 +180,26 @@ func (b *bench) visible(n int) bool {
 		}
 	}
 	return true
+}
+
+// TestZFSOtherDataset: another dataset of the same pool becomes the source, and the run that would bring the mirror to it is held. What was the base is found all
+// the same, and is none of the new source.
+func TestZFSOtherDataset(t *testing.T) {
+	b := datasets(t)
+	dir := b.origin.dir
+	Apply(t, dir, Create("a", 10, 1), Create("b", 10, 2), Create("c", 10, 3))
+	b.run()
+	b.job.Source = strings.TrimSuffix(b.origin.source, "source") + "other"
+	b.zfs("create", "-o", "xattr=sa", b.job.Source)
+	b.origin.dir = filepath.Join(filepath.Dir(dir), "other")
+	Apply(t, b.origin.dir, Create("x", 10, 1))
+	b.job.MaxDeleted = config.Limit{Count: 1}
+	_, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf, NewSource: true})
+	var held *job.RunHeld
+	if !errors.As(err, &held) {
+		t.Fatalf("the run is not held: %v", err)
+	}
+	_, err = job.Run(b.Context(), b.job, job.Options{Say: b.Logf, Approve: held.Held.ID})
+	b.must(err)
+	b.native()
 }
