@@ -105,6 +105,26 @@ func checkClean(device string, start []byte, frozen bool) error {
 	return m.Close()
 }
 
+// checkForeign is checkClean of a read-only snapshot that somebody else took: nobody knows whether the filesystem was mounted then, or frozen.
+func checkForeign(v Volume, start []byte) error {
+	if err := checkClean(v.Device, start, true); err != nil {
+		return err
+	}
+	if kind, err := filesystem(start); err != nil || kind != "xfs" {
+		return err
+	}
+	f, err := openDevice(v.Device, v.UUID, "", unix.O_DIRECT)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	quiet, err := xfsLogQuiet(f, start)
+	if err == nil && !quiet {
+		err = advise("mount the volume and take another one, or let snapdiff take its own", "snapshot %s: %w (its log is not empty)", v.Path(), ErrRecovery)
+	}
+	return err
+}
+
 // mountFlags are the options with which snapshots are mounted: as they are, and to replay their journal. (Two XFS with one
 // UUID are not mounted otherwise.)
 var mountFlags = map[string]struct{ asIs, replay []string }{

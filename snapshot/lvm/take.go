@@ -75,7 +75,7 @@ func (s *Source) TakeOf(ctx context.Context, name string, n New) (mark snapshot.
 	}
 	start, err := readDirect(v.Device, v.UUID, "", startSize)
 	if err == nil {
-		err = checkClean(v.Device, start, true)
+		err = checkForeign(v, start)
 	}
 	mark = s.mark(v, start, v.Created)
 	mark.Foreign = true

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	. "snapdiff/apply/applytest"
 	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/snapshot/lvm"
 )
 
 // lvmDriver makes logical volumes. One kind of mirror is enough: what it is on has nothing to do with the source.
@@ -89,6 +91,44 @@ func TestLVMCrash(t *testing.T) {
 	}
 }
 
+// TestLVMCrashReadOnly: the source dies and is mounted read-only, for a look and a backup, before it is used again.
+func TestLVMCrashReadOnly(t *testing.T) {
+	b, v := newVolumeBench(t, Thin, Ext4, "")
+	Apply(t, v.Dir, Create("a", 50000, 1), Mkdir("d"), Create("in place", 50000, 3))
+	b.run()
+	b.native()
+	Apply(t, v.Dir, Create("c", 5, 4), Sync())
+	b.inPlace(filepath.Join(v.Dir, "in place"))
+	Shutdown(t, v.Dir)
+	dir := v.Dir
+	v.Unmount(t)
+	b.command("mount", "-o", "ro", v.Dev, dir)
+	v.Dir = dir
+	b.native()
+}
+
+// TestLVMImportAfterCrash: the source dies, and before it is mounted again somebody takes a classic snapshot of it. What its log holds would be missing: it is
+// refused.
+func TestLVMImportAfterCrash(t *testing.T) {
+	b, v := newVolumeBench(t, Classic, XFS, `snapshot_size = "20%"`)
+	Apply(t, v.Dir, Create("a", 50000, 1), Create("b", 50000, 2), Mkdir("d"))
+	b.run()
+	Apply(t, v.Dir, Create("new", 5000, 3), Rename("a", "d/a"), SetXattr("b", "user.x", "y"), Sync())
+	Shutdown(t, v.Dir)
+	v.Unmount(t)
+	name := v.Name + "crashed"
+	b.command("bash", "-ec", "sleep 1.1; lvcreate -q -y -s -p r -l 20%ORIGIN -n "+filepath.Base(name)+" "+v.Name)
+	t.Cleanup(func() { b.command("lvremove", "-q", "-y", name) })
+	_, err := job.Run(b.Context(), b.job, job.Options{Say: b.Logf, Snapshot: name})
+	if !errors.Is(err, lvm.ErrRecovery) {
+		t.Fatalf("a snapshot with a log that was not written back is taken: %v", err)
+	}
+	t.Log(err)
+	v.Mount(t)
+	b.origin.dir = v.Dir
+	b.native()
+}
+
 // inPlace writes data that reaches the disk, while the inode does not.
 func (b *bench) inPlace(path string) {
 	b.Helper()
@@ -102,7 +142,11 @@ func (b *bench) inPlace(path string) {
 
 // TestLVMImport: snapshots that somebody else took become restore points, in the order in which they were taken.
 func TestLVMImport(t *testing.T) {
-	for kind, fs := range map[VolumeKind]Kind{Thin: XFS, Classic: Ext4} {
+	for _, of := range []struct {
+		kind VolumeKind
+		fs   Kind
+	}{{Thin, XFS}, {Classic, Ext4}, {Classic, XFS}} {
+		kind, fs := of.kind, of.fs
 		t.Run(string(kind)+"/"+string(fs), func(t *testing.T) {
 			b, v := newVolumeBench(t, kind, fs, `snapshot_size = "20%"`)
 			size := map[VolumeKind]string{Classic: "-l 20%ORIGIN"}[kind]
