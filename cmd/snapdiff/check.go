@@ -15,11 +15,11 @@ func newCheckCommand(a *app) *cobra.Command {
 		Use:     "check [JOB...]",
 		Example: "  snapdiff check\n  snapdiff check mail --json",
 		Short:   "Tell whether the jobs can run, and what is missing",
-		Long: `Looks at the kernel, the source, the store and what the mirror's filesystem can hold, and names every missing piece with the
-command that mends it. It changes nothing. (Whether the mirror is right is another question: snapdiff verify.)`,
+		Long: `Looks at the kernel, the source, the store, what the mirror's filesystem can hold, the hooks' programs and the log, and names every
+missing piece with the command that mends it. It changes nothing. (Whether the mirror is right is another question: snapdiff verify.)`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachJob(args, func(j config.Job) error {
-				found, err := job.Check(cmd.Context(), j)
+				found, err := job.Check(cmd.Context(), j, a.conf.Log)
 				if werr := a.showFindings(cmd, j, found, err == nil); werr != nil {
 					return werr
 				}

@@ -83,6 +83,35 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A hook that cannot be called, or a log that cannot be opened, keeps runs from working.
+func TestCheckHooksAndLog(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("1")
+	b.snapdiff(0, "init")
+	dir := filepath.Dir(b.config)
+	plain := filepath.Join(dir, "plain")
+	b.allRight(os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o644))
+	b.configure(fmt.Sprintf("[jobs.mail.hooks]\nbefore_snapshot = [\"/bin/nope\", \"x\"]\nafter_snapshot = [%q]\nafter_run = [%q]\non_failure = [\"/bin/false\"]\n", plain, dir))
+	b.check(1, "mail: error: hook before_snapshot cannot be called: stat /bin/nope: no such file", "next: install the program, or correct before_snapshot in [jobs.mail.hooks]",
+		"hook after_snapshot cannot be called: "+plain+" is not executable", "next: chmod +x "+plain, "hook after_run cannot be called: "+dir+" is a directory", "see the 3 errors above")
+	b.configure("[jobs.mail.hooks]\non_failure = [\"/bin/nope\"]\n")
+	b.check(1, "hook on_failure cannot be called")
+
+	log := filepath.Join(dir, "logs", "log")
+	b.configure(fmt.Sprintf("[log]\nto = %q\n", log))
+	b.check(1, "mail: error: open the log: open "+log+": no such file or directory", "next: mkdir -p "+filepath.Dir(log))
+	b.refused(1, "next: mkdir -p "+filepath.Dir(log), "run")
+	b.allRight(os.Mkdir(filepath.Dir(log), 0o700))
+	b.check(0, "mail: can run")
+	if _, err := os.Lstat(log); !os.IsNotExist(err) {
+		t.Errorf("check has made the log: %v", err)
+	}
+	b.silent("run")
+	b.check(0, "mail: can run")
+	b.configure(fmt.Sprintf("[log]\nto = %q\n", dir))
+	b.check(1, "is a directory", "next: name another file")
+}
+
 // An ext4 of the old kind keeps whole seconds: no file would ever count as copied.
 func TestCheckOldFilesystem(t *testing.T) {
 	b := newJobBench(t, "")

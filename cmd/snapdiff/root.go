@@ -17,6 +17,8 @@ import (
 // app is what all commands share.
 type app struct {
 	configPath string
+	// conf is the configuration once a command has read it.
+	conf *config.Config
 	// destroy is job.Options.Destroy; nil where snapshots are destroyed before a run ends.
 	destroy func(paths ...string) error
 	json    bool
@@ -109,6 +111,7 @@ func (a *app) jobs(names []string) ([]config.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.conf = c
 	if len(names) == 0 {
 		return c.Jobs, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
 )
 
@@ -21,7 +22,7 @@ func TestZFSRecursiveRoom(t *testing.T) {
 	}}, MountSized(t, Ext4, 32<<20))
 	warned := func(want bool) {
 		t.Helper()
-		found, _ := job.Check(b.Context(), b.job)
+		found, _ := job.Check(b.Context(), b.job, config.Log{})
 		got := false
 		for _, f := range found {
 			got = got || f.Level == job.Warning && strings.Contains(f.Text, "are in use in the source")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	. "snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
@@ -261,7 +262,7 @@ func TestZFSLostBase(t *testing.T) {
 // checks looks for words in what snapdiff check finds.
 func (b *bench) checks(level job.Level, words, next string) {
 	b.Helper()
-	found, _ := job.Check(b.Context(), b.job)
+	found, _ := job.Check(b.Context(), b.job, config.Log{})
 	for _, f := range found {
 		if f.Level == level && strings.Contains(f.Text, words) && strings.Contains(f.Next, next) {
 			return

@@ -14,6 +14,7 @@ import (
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/cmd/snapdiff/logging"
 	"snapdiff/cmd/snapdiff/output"
 	"snapdiff/cmd/snapdiff/source"
 	"snapdiff/snapshot"
@@ -63,15 +64,17 @@ func (c *checker) say(level Level, next, format string, args ...any) {
 	c.found = append(c.found, Finding{c.job.Name, level, fmt.Sprintf(format, args...), next})
 }
 
-// Check tells what keeps a job from running, and what else its owner should know. It changes nothing. The error is a
-// *NotReady when the job cannot run.
-func Check(ctx context.Context, j config.Job) ([]Finding, error) {
+// Check tells what keeps a job from running, and what else its owner should know; log is where its runs are logged. It changes nothing. The
+// error is a *NotReady when the job cannot run.
+func Check(ctx context.Context, j config.Job, log config.Log) ([]Finding, error) {
 	c := &checker{job: j}
 	if err := checkRoot(); err != nil {
 		c.add(Missing, err) // nothing else can be told
 		return c.found, &NotReady{1}
 	}
 	c.kernel()
+	c.add(Missing, logging.Look(log))
+	c.hooks()
 	src, err := source.Open(ctx, j)
 	if err != nil {
 		c.add(Missing, err)
@@ -106,6 +109,30 @@ func (c *checker) kernel() {
 		unix.Close(fd)
 	} else {
 		c.say(Missing, "run Linux 5.6 or newer; in a container, let it call openat2", "the kernel has no openat2: %v", err)
+	}
+}
+
+// hooks looks whether the programs of the hooks can be called. One for a run that failed is looked at too: it would be missed when it is needed.
+func (c *checker) hooks() {
+	h := c.job.Hooks
+	for _, hook := range []struct {
+		name string
+		argv []string
+	}{{"before_snapshot", h.BeforeSnapshot}, {"after_snapshot", h.AfterSnapshot}, {"after_run", h.AfterRun}, {"on_failure", h.OnFailure}} {
+		if len(hook.argv) == 0 {
+			continue
+		}
+		program := hook.argv[0]
+		correct := fmt.Sprintf("correct %s in [jobs.%s.hooks]", hook.name, c.job.Name)
+		st, err := os.Stat(program)
+		switch {
+		case err != nil:
+			c.say(Missing, "install the program, or "+correct, "hook %s cannot be called: %v", hook.name, err)
+		case st.IsDir():
+			c.say(Missing, correct, "hook %s cannot be called: %s is a directory", hook.name, program)
+		case unix.Access(program, unix.X_OK) != nil: // no bit for anybody, or on a filesystem that is mounted noexec
+			c.say(Missing, fmt.Sprintf("chmod +x %s, or %s", program, correct), "hook %s cannot be called: %s is not executable", hook.name, program)
+		}
 	}
 }
 

@@ -3,16 +3,20 @@
 package logging
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	slogjournal "github.com/systemd/slog-journal"
 	"golang.org/x/sys/unix"
 
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
 )
 
 // Log is an open log.
@@ -47,9 +51,39 @@ func Open(c config.Log, stderr io.Writer, verbose bool) (*Log, error) {
 	}
 	f, err := os.OpenFile(c.To, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+		return nil, noFile(c.To, err)
 	}
 	return &Log{Logger: slog.New(handler(c.Format, f, level)), file: f}, nil
+}
+
+// Look tells why a log could not be opened for a command that is logged; nil where it could. It makes no file.
+func Look(c config.Log) error {
+	if c.To == "" || c.To == config.LogJournal || c.To == config.LogStderr {
+		l, err := Open(c, io.Discard, false)
+		if err != nil {
+			return err
+		}
+		return l.Close()
+	}
+	err := unix.Access(c.To, unix.W_OK)
+	if errors.Is(err, fs.ErrNotExist) { // it would be made
+		err = unix.Access(filepath.Dir(c.To), unix.W_OK|unix.X_OK)
+	} else if st, serr := os.Stat(c.To); serr == nil && st.IsDir() {
+		err = unix.EISDIR
+	}
+	if err != nil {
+		return noFile(c.To, &fs.PathError{Op: "open", Path: c.To, Err: err})
+	}
+	return nil
+}
+
+// noFile says that a log cannot be opened at path.
+func noFile(path string, err error) error {
+	next := "name another file: to in [log] of the configuration, or --log"
+	if errors.Is(err, fs.ErrNotExist) {
+		next = "mkdir -p " + filepath.Dir(path) + ", or " + next
+	}
+	return hint.With(fmt.Errorf("open the log: %w", err), "%s", next)
 }
 
 // Close closes a file.
