@@ -75,3 +75,21 @@ func TestHookAfterTheSnapshotFails(t *testing.T) {
 		t.Errorf("a relative program is not refused:\n%s", out)
 	}
 }
+
+// A hook after a run that fails is a failure that somebody hears of, and the run is done all the same.
+func TestHookAfterTheRunFails(t *testing.T) {
+	b, log := newHookBench(t, `[ "$SNAPDIFF_HOOK" != after_run ] || { echo sorry; exit 3; }
+[ "$SNAPDIFF_HOOK" != on_failure ] || echo "$SNAPDIFF_ERROR" > "$0.error"`)
+	b.write("a")
+	says := "r1 is done, but hook after_run (" + filepath.Join(filepath.Dir(b.config), "hook") + "): exit status 3; it says: sorry"
+	b.refused(1, "snapdiff: mail: "+says+"\n  next: the mirror is right; ", "run")
+	want := "before_snapshot mail  an argument\nafter_snapshot mail taken an argument\nafter_run mail r1 an argument\non_failure mail r1 an argument\n"
+	if got := log(); got != want {
+		t.Errorf("the hooks were told:\n%swant:\n%s", got, want)
+	}
+	if told, err := os.ReadFile(filepath.Join(filepath.Dir(b.config), "hook.error")); err != nil || string(told) != says+"\n" {
+		t.Errorf("on_failure was told %q (%v), want %q", told, err, says)
+	}
+	b.equal()
+	b.wantSnapshots(1, "the base")
+}

@@ -11,7 +11,7 @@ type Hooks struct {
 	// BeforeSnapshot may quiesce a database; when it fails the run is not made. AfterSnapshot is called as soon as the snapshot
 	// is there or has failed, and whenever BeforeSnapshot was called.
 	BeforeSnapshot, AfterSnapshot []string
-	// AfterRun is called after a run that was finished, OnFailure after one that was not.
+	// AfterRun is called after a run that was finished, OnFailure after one that was not, and when AfterRun failed.
 	AfterRun, OnFailure []string
 	// Timeout is how long each may take.
 	Timeout time.Duration

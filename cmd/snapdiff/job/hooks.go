@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/snapshot"
 )
 
@@ -72,14 +73,18 @@ func (r *runner) quiesced(ctx context.Context, take func() error) error {
 	return errors.Join(err, r.hook(context.WithoutCancel(ctx), "after_snapshot", r.job.Hooks.AfterSnapshot, status))
 }
 
-// ended calls the hook that is for how a run ended, and gives the run's error with the hook's own.
+// ended calls the hook that is for how a run ended, and gives the run's error with the hook's own. What the hook after a run was to do is missed
+// when it fails, so that is a failure too.
 func (r *runner) ended(ctx context.Context, reports []*Report, err error) error {
 	var env []string
 	if len(reports) > 0 {
 		env = append(env, "SNAPDIFF_RUN="+reports[len(reports)-1].Run)
 	}
 	if err == nil {
-		return r.hook(ctx, "after_run", r.job.Hooks.AfterRun, env...)
+		if err = r.hook(ctx, "after_run", r.job.Hooks.AfterRun, env...); err == nil {
+			return nil
+		}
+		err = hint.With(fmt.Errorf("%s is done, but %w", reports[len(reports)-1].Run, err), "the mirror is right; call the program yourself, or let the next run call it")
 	}
 	return errors.Join(err, r.hook(context.WithoutCancel(ctx), "on_failure", r.job.Hooks.OnFailure, append(env, "SNAPDIFF_ERROR="+err.Error())...))
 }
