@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -83,36 +84,36 @@ type Job struct {
 
 // Keep says how many restore points stay: the newest of each of the last so many days, weeks and so on.
 type Keep struct {
-	Last    int `toml:"last"`
-	Daily   int `toml:"daily"`
-	Weekly  int `toml:"weekly"`
-	Monthly int `toml:"monthly"`
-	Yearly  int `toml:"yearly"`
+	Last    int `toml:"last" like:"last = 7"`
+	Daily   int `toml:"daily" like:"daily = 14"`
+	Weekly  int `toml:"weekly" like:"weekly = 8"`
+	Monthly int `toml:"monthly" like:"monthly = 12"`
+	Yearly  int `toml:"yearly" like:"yearly = 3"`
 }
 
-// file is the shape of the TOML document.
+// file is the shape of the TOML document. The tag "like" is an example of what may stand at a key, for messages.
 type file struct {
-	Jobs map[string]fileJob `toml:"jobs"`
-	Log  fileLog            `toml:"log"`
+	Jobs map[string]fileJob `toml:"jobs" like:"[jobs.mail]"`
+	Log  fileLog            `toml:"log" like:"[log]"`
 }
 
 type fileJob struct {
-	Source     string    `toml:"source"`
-	Store      string    `toml:"store"`
-	Snapshots  string    `toml:"snapshots"`
-	SnapSize   *string   `toml:"snapshot_size"`
-	Catalog    string    `toml:"catalog"`
-	OnLostBase string    `toml:"on_lost_base"`
+	Source     string    `toml:"source" like:"source = \"/srv/mail\""`
+	Store      string    `toml:"store" like:"store = \"/backup/mail\""`
+	Snapshots  string    `toml:"snapshots" like:"snapshots = \"/srv/mail/.snapdiff\""`
+	SnapSize   *string   `toml:"snapshot_size" like:"snapshot_size = \"20%\""`
+	Catalog    string    `toml:"catalog" like:"catalog = \"/var/lib/snapdiff/mail.db\""`
+	OnLostBase string    `toml:"on_lost_base" like:"on_lost_base = \"stop\""`
 	MaxDeleted *any      `toml:"max_deleted"`
 	MaxChanged *any      `toml:"max_changed"`
-	Ransomware string    `toml:"ransomware"`
-	MaxPinned  string    `toml:"max_pinned"`
-	Keep       *Keep     `toml:"keep"`
-	Exclude    []string  `toml:"exclude"`
+	Ransomware string    `toml:"ransomware" like:"ransomware = \"off\""`
+	MaxPinned  string    `toml:"max_pinned" like:"max_pinned = \"14d\""`
+	Keep       *Keep     `toml:"keep" like:"keep = { last = 7, daily = 14 }"`
+	Exclude    []string  `toml:"exclude" like:"exclude = [\"*.tmp\"]"`
 	Recursive  bool      `toml:"recursive"`
 	Checksums  *bool     `toml:"checksums"`
 	ReadBack   bool      `toml:"verify_writes"`
-	Hooks      fileHooks `toml:"hooks"`
+	Hooks      fileHooks `toml:"hooks" like:"hooks = { after_run = [\"/usr/local/sbin/mirror-done\"] }"`
 	fileNeighbour
 }
 
@@ -150,17 +151,16 @@ func Parse(path string, data []byte) (*Config, error) {
 	if c.Log, p = f.Log.check(); p != nil {
 		return nil, &Error{Path: path, Line: lineOf(data, "log", p.key), Text: "[log] " + p.text}
 	}
-	for name, raw := range f.Jobs {
-		job, err := raw.check(name)
+	for _, name := range slices.Sorted(maps.Keys(f.Jobs)) {
+		job, err := f.Jobs[name].check(name)
 		if err != nil {
-			return nil, &Error{Path: path, Line: lineOf(data, "jobs."+name, err.key), Text: "[jobs." + name + "] " + err.text}
+			return nil, &Error{Path: path, Line: lineOf(data, append([]string{"jobs", name}, strings.Split(err.key, ".")...)...), Text: err.in("jobs." + name)}
 		}
 		c.Jobs = append(c.Jobs, *job)
 	}
 	if len(c.Jobs) == 0 {
 		return nil, &Error{Path: path, Text: "has no job", Next: "add one:\n" + Example}
 	}
-	slices.SortFunc(c.Jobs, func(a, b Job) int { return strings.Compare(a.Name, b.Name) })
 	return c, c.checkStores(data)
 }
 
@@ -187,7 +187,7 @@ func (c *Config) checkStores(data []byte) error {
 	stores, catalogs := map[string]string{}, map[string]string{}
 	for _, j := range c.Jobs {
 		if other, ok := stores[j.Store]; ok {
-			return &Error{Path: c.Path, Line: lineOf(data, "jobs."+j.Name, "store"),
+			return &Error{Path: c.Path, Line: lineOf(data, "jobs", j.Name, "store"),
 				Text: fmt.Sprintf("[jobs.%s] has the store of [jobs.%s]: %s", j.Name, other, j.Store), Next: "give each job a store of its own"}
 		}
 		stores[j.Store] = j.Name
@@ -195,7 +195,7 @@ func (c *Config) checkStores(data []byte) error {
 			continue
 		}
 		if other, ok := catalogs[j.Catalog]; ok {
-			return &Error{Path: c.Path, Line: lineOf(data, "jobs."+j.Name, "catalog"),
+			return &Error{Path: c.Path, Line: lineOf(data, "jobs", j.Name, "catalog"),
 				Text: fmt.Sprintf("[jobs.%s] has the catalog of [jobs.%s]: %s", j.Name, other, j.Catalog), Next: "give each job a catalog of its own"}
 		}
 		catalogs[j.Catalog] = j.Name
@@ -203,8 +203,16 @@ func (c *Config) checkStores(data []byte) error {
 	return nil
 }
 
-// problem is what is wrong with one key of a job.
+// problem is what is wrong with one key of a job; that of one in a table of the job is "hooks.timeout".
 type problem struct{ key, text string }
+
+// in says it of a table, with the header of the table that the key is in.
+func (p *problem) in(table string) string {
+	if i := strings.LastIndexByte(p.key, '.'); i >= 0 {
+		table += "." + p.key[:i]
+	}
+	return "[" + table + "] " + p.text
+}
 
 var (
 	jobName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
@@ -243,7 +251,7 @@ func (f fileJob) check(name string) (*Job, *problem) {
 	j.Exclude, j.Recursive = f.Exclude, f.Recursive
 	j.Checksums, j.VerifyWrites = f.Checksums == nil || *f.Checksums, f.ReadBack
 	if j.Hooks, p = f.Hooks.check(); p != nil {
-		return nil, p
+		return nil, &problem{"hooks." + p.key, p.text}
 	}
 	if j.Neighbour, p = f.fileNeighbour.check(); p != nil {
 		return nil, p

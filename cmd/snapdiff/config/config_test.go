@@ -50,8 +50,10 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		"misspelt key":       {job + "on_lost_bsae = \"stop\"\n", `f.toml:4: unknown key "jobs.a.on_lost_bsae"`, `"on_lost_base"`},
 		"unknown key":        {job + "zzzzzz = 1\n", `f.toml:4: unknown key "jobs.a.zzzzzz"`, "known here: source"},
 		"misspelt table":     {"[job.a]\nsource = \"/s\"\n", `f.toml:1: unknown key "job.a"`, `"jobs"`},
-		"keep":               {job + "keep = { dayly = 3 }\n", `f.toml:4: unknown key "jobs.a.`, `"daily"`},
-		"wrong type":         {"[jobs.a]\nsource = 1\n", "f.toml:2: ", ""},
+		"keep":               {job + "keep = { dayly = 3 }\n", `f.toml:4: unknown key "jobs.a.keep.dayly"`, `did you mean "daily"? Known here: last, `},
+		"keep, far":          {job + "keep = {\n  last = 1,\n  minutes = 5 }\n", `f.toml:6: unknown key "jobs.a.keep.minutes"`, "known here: last, "},
+		"keep, dotted":       {job + "keep.minutes = 5\n", `f.toml:4: unknown key "jobs.a.keep.minutes"`, "known here: last, "},
+		"hooks":              {job + "hooks = { after_rum = [\"/x\"] }\n", `f.toml:4: unknown key "jobs.a.hooks.after_rum"`, `"after_run"? Known here: before_snapshot, `},
 		"syntax":             {"[jobs.a\n", "f.toml:1: ", ""},
 		"no source":          {"[jobs.a]\nstore = \"/t\"\n", "f.toml:1: [jobs.a] has no source", ""},
 		"relative":           {"[jobs.a]\nsource = \"./s\"\nstore = \"/t\"\n", "f.toml:2: [jobs.a] source = \"./s\": an absolute path", ""},
@@ -77,6 +79,60 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		var e *Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) || !strings.Contains(e.Next, c.next) {
 			t.Errorf("%s: got %v (%+v), want %q and the hint %q", name, err, e, c.want, c.next)
+		}
+	}
+}
+
+// What is of another type than it should be is said in the words of the file, with what should be there.
+func TestWrongTypes(t *testing.T) {
+	const job = "[jobs.a]\nsource = \"/s\"\nstore = \"/t\"\n"
+	for text, want := range map[string]string{
+		job + "keep = 7":                                     `4: [jobs.a] keep = 7: a table is needed: keep = { last = 7, daily = 14 }`,
+		job + "keep = []":                                    `4: [jobs.a] keep = []: a table is needed: keep = {`,
+		job + "keep.last = \"7\"":                            `4: [jobs.a] keep.last = "7": a whole number is needed: last = 7`,
+		job + "keep = { last = \"7\" }":                      `4: [jobs.a] keep.last = "7": a whole number is needed: last = 7`,
+		job + "[jobs.a.keep]\ndaily = 1.5":                   `5: [jobs.a] keep.daily = 1.5: a whole number is needed: daily = 14`,
+		job + "exclude = \"*.tmp\"":                          `4: [jobs.a] exclude = "*.tmp": a list is needed: exclude = ["*.tmp"]`,
+		job + "exclude = [\n\"a\",\n1 ]":                     `6: [jobs.a] exclude = [ ...: a list is needed: exclude = ["*.tmp"]`,
+		job + "[jobs.a.exclude]\nx = 1":                      `4: [jobs.a] exclude: a list is needed: exclude = [`,
+		job + "verify_writes = \"yes\"":                      `4: [jobs.a] verify_writes = "yes": true or false is needed`,
+		job + "max_pinned = 5 # days":                        `4: [jobs.a] max_pinned = 5: a text in quotes is needed: max_pinned = "14d"`,
+		job + "max_deleted = [ 1 ]":                          `4: [jobs.a] max_deleted = [1]: a percentage ("25%")`,
+		job + "workers = \"many\"":                           `4: [jobs.a] workers = "many": a whole number is needed: workers = 4`,
+		job + "hooks = 1":                                    `4: [jobs.a] hooks = 1: a table is needed: hooks = { after_run = [`,
+		job + "\"hooks\".after_run = \"/x\"":                 `4: [jobs.a.hooks] after_run = "/x": a list is needed: after_run = ["/`,
+		job + "[jobs.a.hooks]\n\nbefore_snapshot = \"/x=y\"": `6: [jobs.a.hooks] before_snapshot = "/x=y": a list is needed: before_snapshot = ["/`,
+		job + "[log]\nto = 1":                                `5: [log] to = 1: a text in quotes is needed: to = "journal"`,
+		job + "[[jobs.b]]":                                   `4: jobs.b: a table is needed: [jobs.mail]`,
+		job + "[jobs]\nb = 1":                                `5: jobs.b = 1: a table is needed: [jobs.mail]`,
+		"jobs = 1":                                           `1: jobs = 1: a table is needed: [jobs.mail]`,
+		"[jobs.a]\nSource = 17":                              `2: [jobs.a] Source = 17: a text in quotes is needed: source = "/srv/mail"`,
+	} {
+		_, err := Parse("f.toml", []byte(text+"\n"))
+		if err == nil || !strings.HasPrefix(err.Error(), "configuration f.toml:"+want) || strings.Contains(err.Error(), "config.") {
+			t.Errorf("%s\nsays %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+// What is wrong is said with the line that it stands in, in whatever form of TOML it is written.
+func TestLines(t *testing.T) {
+	const job = "[jobs.a]\nsource = \"/s\"\nstore = \"/t\"\n"
+	for text, want := range map[string]string{
+		job + "[jobs.a.hooks]\nafter_run = [\"/x\"]\non_failure = [\"true\"]":      `6: [jobs.a.hooks] on_failure = ["true"]: the program needs`,
+		job + "[jobs.a.hooks]\nbefore_snapshot = [\n  \"true\",\n  \"x\" ]":        `5: [jobs.a.hooks] before_snapshot = ["true", ...]: the program`,
+		job + "[jobs.a.hooks]\ntimeout = \"soon\"":                                 `5: [jobs.a.hooks] timeout = "soon"`,
+		job + "hooks.timeout = \"soon\"":                                           `4: [jobs.a.hooks] timeout = "soon"`,
+		"# x\njobs.a.source = \"/s\"\njobs.a.store = \"t\"":                        `3: [jobs.a] store = "t"`,
+		"[jobs]\na = { source = \"/s\", store = \"/t\",\n nice = 99 }":             `3: [jobs.a] nice = 99`,
+		"[jobs.\"a.b\"]\nsource = \"/s\"\nstore = \"t\"":                           `3: [jobs.a.b] store = "t"`,
+		"[jobs.a.keep]\nlast = 1\n[jobs.a]\nstore = \"/t\"":                        `3: [jobs.a] has no source`,
+		"[jobs.a.keep]\nlast = 1":                                                  `1: [jobs.a] has no source`,
+		job + "exclude = \"\"\"\nstore = \"\"\"\n[jobs.b]\nsource = \"/s\"":        `4: [jobs.a] exclude = `,
+		"[jobs.x.hooks]\ntimeout = \"1s\"\n" + job + "hooks = { timeout = \"x\" }": `6: [jobs.a.hooks] timeout = "x"`,
+	} {
+		if _, err := Parse("f.toml", []byte(text+"\n")); err == nil || !strings.HasPrefix(err.Error(), "configuration f.toml:"+want) {
+			t.Errorf("%s\nsays %v\nwant %s", text, err, want)
 		}
 	}
 }

@@ -31,52 +31,79 @@ func (e *Error) Hint() string { return e.Next }
 func decodeError(path string, data []byte, err error) error {
 	var strict *toml.StrictMissingError
 	if errors.As(err, &strict) && len(strict.Errors) > 0 {
-		return unknownKey(path, &strict.Errors[0])
+		return unknownKey(path, data, &strict.Errors[0])
 	}
 	var bad *toml.DecodeError
-	if errors.As(err, &bad) {
-		line, _ := bad.Position()
-		text := strings.TrimPrefix(bad.Error(), "toml: ")
-		if key := strings.Join(bad.Key(), "."); key != "" {
-			text = key + ": " + text
-		}
-		return &Error{Path: path, Line: line, Text: text}
+	if !errors.As(err, &bad) {
+		return &Error{Path: path, Text: err.Error()}
 	}
-	return &Error{Path: path, Text: err.Error()}
+	line, column := bad.Position()
+	text := strings.TrimPrefix(bad.Error(), "toml: ")
+	if e, ok := entryAt(data, line, column); ok && (strings.HasPrefix(text, "cannot decode TOML ") || strings.HasPrefix(text, "cannot store ")) {
+		return &Error{Path: path, Line: line, Text: wrongType(e)}
+	}
+	if key := strings.Join(bad.Key(), "."); key != "" {
+		text = key + ": " + text
+	}
+	return &Error{Path: path, Line: line, Text: text}
+}
+
+// wrongType says that a value is of another type than its key needs. The decoder's own words are for those who write programs in Go.
+func wrongType(e entry) string {
+	p := placeOf(e.key)
+	text := inTable(e.key[:max(p.known, 1)])
+	if e.value != "" && p.known == len(e.key) {
+		text += " = " + e.value
+	}
+	return text + ": " + p.needed()
+}
+
+// inTable is a key behind the header of the table in which people look for it: "[jobs.mail] keep.last".
+func inTable(key []string) string {
+	tables := 1 // [log]
+	if key[0] == "jobs" {
+		tables = 2
+	}
+	if len(key) > 3 && key[2] == "hooks" {
+		tables = 3
+	}
+	if len(key) <= tables {
+		return strings.Join(key, ".")
+	}
+	return "[" + strings.Join(key[:tables], ".") + "] " + strings.Join(key[tables:], ".")
 }
 
 // unknownKey names the key and, when one comes near, the one that was meant.
-func unknownKey(path string, e *toml.DecodeError) error {
-	line, _ := e.Position()
-	key := e.Key()
-	word, known := key[len(key)-1], keysOf(reflect.TypeFor[fileJob]())
-	switch {
-	case key[0] == "log" && len(key) > 1:
-		known = keysOf(reflect.TypeFor[fileLog]())
-	case key[0] != "jobs":
-		word, known = key[0], keysOf(reflect.TypeFor[file]())
+func unknownKey(path string, data []byte, bad *toml.DecodeError) error {
+	line, column := bad.Position()
+	key := []string(bad.Key())
+	if e, ok := entryAt(data, line, column); ok { // the decoder does not say in which inline table it stood
+		key = e.key
 	}
-	out := &Error{Path: path, Line: line, Text: fmt.Sprintf("unknown key %q", strings.Join(key, "."))}
-	if len(key) > 3 && key[2] == "hooks" {
-		known = keysOf(reflect.TypeFor[fileHooks]())
-	}
-	meant := known
-	if key[0] == "jobs" { // the decoder does not say that a key stood in the inline table keep = {...}: its keys may be meant everywhere
-		meant = append(keysOf(reflect.TypeFor[Keep]()), known...)
-	}
-	if near := Nearest(word, meant); near != "" {
-		out.Next = fmt.Sprintf("did you mean %q?", near)
-	} else {
-		out.Next = "known here: " + strings.Join(known, ", ")
+	at := placeOf(key)
+	known := keysOf(at.is)
+	out := &Error{Path: path, Line: line, Text: fmt.Sprintf("unknown key %q", strings.Join(key, ".")), Next: "known here: " + strings.Join(known, ", ")}
+	if near := Nearest(key[min(at.known, len(key)-1)], known); near != "" {
+		meant := fmt.Sprintf("did you mean %q?", near)
+		if len(known) <= fewKeys {
+			meant += " K" + strings.TrimPrefix(out.Next, "k")
+		}
+		out.Next = meant
 	}
 	return out
 }
+
+// fewKeys are shown also where one of them is likely.
+const fewKeys = 10
 
 // JobKeys are all keys that a job may have.
 func JobKeys() []string { return keysOf(reflect.TypeFor[fileJob]()) }
 
 func keysOf(t reflect.Type) []string {
 	var keys []string
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
 	for _, f := range reflect.VisibleFields(t) { // with those of embedded structs
 		if key := f.Tag.Get("toml"); key != "" {
 			keys = append(keys, key)
@@ -116,27 +143,4 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// lineOf finds the line of a key in a table ("jobs.mail"), or of the table itself, for messages: the decoder gives no positions
-// of values that it took. 0 where the table is written in a way that this does not see (dotted or inline).
-func lineOf(data []byte, name, key string) int {
-	inside, table := false, 0
-	for i, line := range strings.Split(string(data), "\n") {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "[") {
-			inside = strings.ReplaceAll(strings.Trim(line, "[] "), `"`, "") == name
-			if inside {
-				table = i + 1
-			}
-			continue
-		}
-		if !inside || key == "" {
-			continue
-		}
-		if word, _, ok := strings.Cut(line, "="); ok && strings.TrimSpace(word) == key {
-			return i + 1
-		}
-	}
-	return table
 }

@@ -44,7 +44,10 @@ func (l Limit) String() string {
 // parseLimit takes what TOML gave: an integer, or a string with a percentage or a number.
 func parseLimit(key string, v any) (Limit, error) {
 	bad := func() (Limit, error) {
-		return Limit{}, fmt.Errorf(`%s = %#v: a percentage ("25%%") or a number of files (500) is needed`, key, v)
+		if text, ok := v.(string); ok {
+			v = strconv.Quote(text)
+		}
+		return Limit{}, fmt.Errorf(`%s = %v: a percentage ("25%%") or a number of files (500) is needed`, key, v)
 	}
 	switch x := v.(type) {
 	case int64:

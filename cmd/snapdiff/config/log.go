@@ -26,8 +26,8 @@ type Log struct {
 }
 
 type fileLog struct {
-	To     string `toml:"to"`
-	Format string `toml:"format"`
+	To     string `toml:"to" like:"to = \"journal\""`
+	Format string `toml:"format" like:"format = \"json\""`
 }
 
 func (f fileLog) check() (Log, *problem) {

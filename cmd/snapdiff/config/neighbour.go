@@ -22,10 +22,10 @@ type Neighbour struct {
 
 // fileNeighbour is the form of it in the file.
 type fileNeighbour struct {
-	Workers *int    `toml:"workers"`
+	Workers *int    `toml:"workers" like:"workers = 4"`
 	BwLimit *any    `toml:"bwlimit"`
-	Nice    *int    `toml:"nice"`
-	IONice  *string `toml:"ionice"`
+	Nice    *int    `toml:"nice" like:"nice = 10"`
+	IONice  *string `toml:"ionice" like:"ionice = \"idle\""`
 }
 
 const mostWorkers = 256

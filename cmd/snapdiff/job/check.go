@@ -114,24 +114,17 @@ func (c *checker) kernel() {
 
 // hooks looks whether the programs of the hooks can be called. One for a run that failed is looked at too: it would be missed when it is needed.
 func (c *checker) hooks() {
-	h := c.job.Hooks
-	for _, hook := range []struct {
-		name string
-		argv []string
-	}{{"before_snapshot", h.BeforeSnapshot}, {"after_snapshot", h.AfterSnapshot}, {"after_run", h.AfterRun}, {"on_failure", h.OnFailure}} {
-		if len(hook.argv) == 0 {
-			continue
-		}
-		program := hook.argv[0]
-		correct := fmt.Sprintf("correct %s in [jobs.%s.hooks]", hook.name, c.job.Name)
+	for _, hook := range c.job.Hooks.Called() {
+		program := hook.Argv[0]
+		correct := fmt.Sprintf("correct %s in [jobs.%s.hooks]", hook.Name, c.job.Name)
 		st, err := os.Stat(program)
 		switch {
 		case err != nil:
-			c.say(Missing, "install the program, or "+correct, "hook %s cannot be called: %v", hook.name, err)
+			c.say(Missing, "install the program, or "+correct, "hook %s cannot be called: %v", hook.Name, err)
 		case st.IsDir():
-			c.say(Missing, correct, "hook %s cannot be called: %s is a directory", hook.name, program)
+			c.say(Missing, correct, "hook %s cannot be called: %s is a directory", hook.Name, program)
 		case unix.Access(program, unix.X_OK) != nil: // no bit for anybody, or on a filesystem that is mounted noexec
-			c.say(Missing, fmt.Sprintf("chmod +x %s, or %s", program, correct), "hook %s cannot be called: %s is not executable", hook.name, program)
+			c.say(Missing, fmt.Sprintf("chmod +x %s, or %s", program, correct), "hook %s cannot be called: %s is not executable", hook.Name, program)
 		}
 	}
 }
