@@ -37,7 +37,7 @@ source first, and a run made. A file that also has a name elsewhere, or was move
 			return a.erase(cmd, o, args[0])
 		},
 	}
-	addJobFlag(cmd, &o.job)
+	addJobOfPathFlag(cmd, &o.job)
 	addProgressFlag(cmd)
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVarP(&o.dry, "dry-run", "n", false, "only say what would go")
@@ -45,7 +45,7 @@ source first, and a run made. A file that also has a name elsewhere, or was move
 }
 
 func (a *app) erase(cmd *cobra.Command, o eraseOptions, path string) (err error) {
-	j, err := a.job(o.job)
+	j, err := a.job(o.job, path)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ All directories of the mirror are read; with --deleted only those below director
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.find(cmd, o, args[0]) },
 	}
-	addJobFlag(cmd, &o.job)
+	addJobOfPathFlag(cmd, &o.job)
 	cmd.Flags().BoolVar(&o.deleted, "deleted", false, "only paths that are not there any more")
 	cmd.Flags().BoolVarP(&o.null, "null", "0", false, "print paths only, each ended by a NUL")
 	return cmd
@@ -62,7 +62,7 @@ func (a *app) find(cmd *cobra.Command, o findFlags, pattern string) error {
 	if o.null && a.json {
 		return usageError{errors.New("-0 and --json exclude each other")}
 	}
-	j, err := a.job(o.job)
+	j, err := a.job(o.job, pattern)
 	if err != nil {
 		return err
 	}

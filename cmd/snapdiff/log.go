@@ -28,7 +28,7 @@ came and went in it: see snapdiff diff. PATH is the path in the source, or relat
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.log(cmd, job, args[0]) },
 	}
-	addJobFlag(cmd, &job)
+	addJobOfPathFlag(cmd, &job)
 	return cmd
 }
 
@@ -41,7 +41,7 @@ type logRecord struct {
 }
 
 func (a *app) log(cmd *cobra.Command, job, path string) error {
-	j, err := a.job(job)
+	j, err := a.job(job, path)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"snapdiff/apply"
+	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/output"
 )
 
@@ -46,7 +47,7 @@ With --files-from every path in FILE is brought below the directory TO, at its w
 			return a.restore(cmd, o, args)
 		},
 	}
-	addJobFlag(cmd, &o.job)
+	addJobOfPathFlag(cmd, &o.job)
 	addProgressFlag(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&o.overwrite, "overwrite", false, "put it in the place of what is there; a directory takes it in and keeps its other names")
@@ -56,7 +57,7 @@ With --files-from every path in FILE is brought below the directory TO, at its w
 }
 
 func (a *app) restore(cmd *cobra.Command, o restoreOptions, args []string) error {
-	j, err := a.job(o.job)
+	jobs, err := a.candidates(o.job)
 	if err != nil {
 		return err
 	}
@@ -66,6 +67,10 @@ func (a *app) restore(cmd *cobra.Command, o restoreOptions, args []string) error
 		paths, err = readPaths(cmd.InOrStdin(), o)
 	} else {
 		paths, args = args[:1], args[1:]
+	}
+	var j config.Job
+	if err == nil {
+		j, err = oneOf(jobs, paths)
 	}
 	for i := range paths {
 		if err == nil {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -135,23 +137,68 @@ func noJob(name string, c *config.Config) error {
 	return err
 }
 
-// job gives the job that -j names; it may be left out where the configuration has only one.
-func (a *app) job(name string) (config.Job, error) {
-	var names []string
-	if name != "" {
-		names = []string{name}
-	}
-	jobs, err := a.jobs(names)
+// job gives the job that -j names; it may be left out where the configuration has only one, or where one alone has a source that holds
+// the paths, which are as people give them.
+func (a *app) job(name string, paths ...string) (config.Job, error) {
+	jobs, err := a.candidates(name)
 	if err != nil {
 		return config.Job{}, err
 	}
-	if len(jobs) > 1 {
-		return config.Job{}, usageError{errors.New("the configuration has more than one job: say which with -j JOB")}
+	return oneOf(jobs, paths)
+}
+
+// candidates are the job that -j names, or all.
+func (a *app) candidates(name string) ([]config.Job, error) {
+	if name == "" {
+		return a.jobs(nil)
 	}
-	return jobs[0], nil
+	return a.jobs([]string{name})
+}
+
+// oneOf is the job that is meant where none is named: the only one, or the one whose source holds the absolute ones of the paths.
+func oneOf(jobs []config.Job, paths []string) (config.Job, error) {
+	if len(jobs) == 1 {
+		return jobs[0], nil
+	}
+	why, which := "the configuration has more than one job", jobs
+	for _, path := range paths {
+		if !filepath.IsAbs(path) {
+			continue
+		}
+		holding := config.Holding(jobs, path)
+		if len(holding) == 0 {
+			return config.Job{}, sayWhich("no job has a source that is known to hold "+output.Name(path), jobs)
+		}
+		which = slices.DeleteFunc(slices.Clone(which), func(j config.Job) bool {
+			return !slices.ContainsFunc(holding, func(h config.Job) bool { return h.Name == j.Name })
+		})
+		if len(which) == 0 {
+			return config.Job{}, sayWhich("no job has a source that holds all the paths", jobs)
+		}
+		why = output.Name(path) + " is in the source of more than one job"
+	}
+	if len(which) > 1 {
+		return config.Job{}, sayWhich(why, which)
+	}
+	return which[0], nil
+}
+
+// sayWhich says that one of several jobs has to be named.
+func sayWhich(why string, jobs []config.Job) error {
+	names := make([]string, len(jobs))
+	for i, j := range jobs {
+		names[i] = j.Name
+	}
+	return hint.With(usageError{errors.New(why)}, "say which with -j JOB; there are: %s", strings.Join(names, ", "))
 }
 
 // addJobFlag gives a command about one job its -j.
 func addJobFlag(cmd *cobra.Command, job *string) {
 	cmd.Flags().StringVarP(job, "job", "j", "", "the `JOB`, where the configuration has more than one")
+}
+
+// addJobOfPathFlag is addJobFlag for a command that takes paths of the source.
+func addJobOfPathFlag(cmd *cobra.Command, job *string) {
+	addJobFlag(cmd, job)
+	cmd.Flags().Lookup("job").Usage += " and no absolute path in a source tells which"
 }

@@ -39,7 +39,7 @@ path, each ended by a NUL, what is in a directory first. Extract an archive of c
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.tar(cmd, o, args) },
 	}
-	addJobFlag(cmd, &o.job)
+	addJobOfPathFlag(cmd, &o.job)
 	addProgressFlag(cmd)
 	cmd.Flags().StringVar(&o.since, "since", "", "only what changed since `DATE`")
 	cmd.Flags().StringVar(&o.deleted, "deleted", "", "with --since: the `FILE` for what went, each path ended by a NUL")
@@ -56,7 +56,7 @@ func (a *app) tar(cmd *cobra.Command, o tarOptions, args []string) error {
 	case a.json:
 		return usageError{errors.New("an archive has no JSON form: snapdiff diff --json lists changes")}
 	}
-	j, err := a.job(o.job)
+	j, err := a.job(o.job, args[1:]...)
 	if err != nil {
 		return err
 	}

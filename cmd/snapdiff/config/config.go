@@ -182,6 +182,23 @@ func (c *Config) Names() []string {
 	return names
 }
 
+// Holding gives those of the jobs whose source holds an absolute path; where sources lie in one another, those of the innermost. One that is
+// named as its filesystem names it, which may be mounted anywhere, holds none.
+func Holding(jobs []Job, path string) (holding []Job) {
+	deepest := -1
+	path = filepath.Clean(path)
+	for _, j := range jobs {
+		if !filepath.IsAbs(j.Source) || path != j.Source && !strings.HasPrefix(path, strings.TrimSuffix(j.Source, "/")+"/") || len(j.Source) < deepest {
+			continue
+		}
+		if len(j.Source) > deepest {
+			deepest, holding = len(j.Source), nil
+		}
+		holding = append(holding, j)
+	}
+	return holding
+}
+
 // checkStores refuses two jobs that would write to one store or keep their catalog in one file.
 func (c *Config) checkStores(data []byte) error {
 	stores, catalogs := map[string]string{}, map[string]string{}
