@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Keep says which restore points stay, as restic's forget has it: the Last newest; and of each of the newest Daily days,
+// Keep says which restore points stay, as restic's forget has it: the Last newest; and of each of the newest Hourly hours, Daily days,
 // Weekly weeks, Monthly months and Yearly years that have any, the newest one. Each rule counts by itself, and one that any of
 // them keeps stays. A rule that there are not enough for keeps the oldest too, so that there is one to become last week's, last
 // month's or last year's. (borg does the same, but what a finer rule keeps does not count for a coarser one there.)
-type Keep struct{ Last, Daily, Weekly, Monthly, Yearly int }
+type Keep struct{ Last, Hourly, Daily, Weekly, Monthly, Yearly int }
 
 // Choice is what becomes of one restore point.
 type Choice struct {
@@ -36,6 +36,7 @@ func (k Keep) rules(zone *time.Location) []rule {
 	}
 	return []rule{
 		{"last", k.Last, func(p RestorePoint) string { return fmt.Sprint(p.Run) }},
+		{"hourly", k.Hourly, format("2006-01-02 15 -0700")}, // with the offset: an hour that the end of summer time repeats is two
 		{"daily", k.Daily, format("2006-01-02")},
 		{"weekly", k.Weekly, week},
 		{"monthly", k.Monthly, format("2006-01")},

@@ -26,6 +26,8 @@ func TestKeepChoosesAsResticDoes(t *testing.T) {
 	}{
 		{apply.Keep{}, "7:newest"},
 		{apply.Keep{Last: 2}, "6:last 7:newest,last"},
+		{apply.Keep{Hourly: 3}, "5:hourly 6:hourly 7:newest,hourly"},
+		{apply.Keep{Hourly: 2, Daily: 2}, "5:daily 6:hourly 7:newest,hourly,daily"},
 		{apply.Keep{Daily: 3}, "4:daily 5:daily 7:newest,daily"},
 		// In that zone 2025-12-28T23:30Z is Monday the 29th, of the week that 2026 begins in.
 		{apply.Keep{Weekly: 2}, "1:weekly 7:newest,weekly"},
@@ -74,6 +76,47 @@ func TestKeepOverSummerTime(t *testing.T) {
 	}
 }
 
+// An hour is one of the clock, from :00 to :59, also where a zone is half an hour off, and the one that summer time's end repeats is two.
+func TestKeepHours(t *testing.T) {
+	for _, c := range []struct {
+		zone, first, last string
+		keep              int
+		want              string
+	}{
+		{"UTC", "2026-05-01T22:10:00Z", "2026-05-02T01:20:00Z", 3, "05-01T23:50Z 05-02T00:50Z 05-02T01:20Z"},
+		{"Asia/Kolkata", "2026-05-01T22:10:00+05:30", "2026-05-02T01:20:00+05:30", 3, "05-01T23:50+05:30 05-02T00:50+05:30 05-02T01:20+05:30"},
+		{"Europe/Berlin", "2026-10-25T00:30:00+02:00", "2026-10-25T03:10:00+01:00", 4, "10-25T01:50+02:00 10-25T02:50+02:00 10-25T02:50+01:00 10-25T03:10+01:00"},
+		{"Europe/Berlin", "2026-03-29T00:30:00+01:00", "2026-03-29T03:10:00+02:00", 2, "03-29T01:50+01:00 03-29T03:10+02:00"},
+		{"UTC", "2026-05-01T22:10:00Z", "2026-05-01T22:50:00Z", 3, "05-01T22:10Z 05-01T22:50Z"}, // the oldest, as there are not enough
+	} {
+		zone, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse(time.RFC3339, c.first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, err := time.Parse(time.RFC3339, c.last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var points []apply.RestorePoint
+		for ; !at.After(last); at = at.Add(10 * time.Minute) {
+			points = append(points, apply.RestorePoint{Run: int64(len(points) + 1), Date: at.UTC()})
+		}
+		var kept []string
+		for _, choice := range (apply.Keep{Hourly: c.keep}).Choose(points, zone) {
+			if choice.Keep {
+				kept = append(kept, choice.Date.In(zone).Format("01-02T15:04Z07:00"))
+			}
+		}
+		if got := strings.Join(kept, " "); got != c.want {
+			t.Errorf("%s: of %d restore points from %s on are kept %s, want %s", c.zone, len(points), c.first, got, c.want)
+		}
+	}
+}
+
 // A clock that was wrong for some runs costs no restore point of other days: a day that comes again is the same day.
 func TestKeepWhenTheClockWasSetBack(t *testing.T) {
 	day := func(d, hour int) time.Time { return time.Date(2026, 3, d, hour, 0, 0, 0, time.UTC) }
@@ -93,6 +136,11 @@ func TestKeepWhenTheClockWasSetBack(t *testing.T) {
 
 // keptDays says which restore points a keep keeps and why, as "DAY:rule,rule".
 func keptDays(keep apply.Keep, dates []time.Time) []string {
+	return keptAs("2006-01-02", keep, dates)
+}
+
+// keptAs is keptDays with dates in a layout of the time package.
+func keptAs(layout string, keep apply.Keep, dates []time.Time) []string {
 	points := make([]apply.RestorePoint, len(dates))
 	for i, d := range dates {
 		points[i] = apply.RestorePoint{Run: int64(i + 1), Date: d}
@@ -100,7 +148,7 @@ func keptDays(keep apply.Keep, dates []time.Time) []string {
 	var kept []string
 	for _, c := range keep.Choose(points, time.UTC) {
 		if c.Keep {
-			kept = append(kept, c.Date.Format("2006-01-02")+":"+strings.Join(c.Why, ","))
+			kept = append(kept, c.Date.Format(layout)+":"+strings.Join(c.Why, ","))
 		}
 	}
 	return kept
@@ -149,26 +197,39 @@ func TestKeepOfResticsManual(t *testing.T) {
 	}
 }
 
-// What is kept day after day, each prune seeing only what the one before left, is what is promised: so many days, and from each
+// What is kept run after run, each prune seeing only what the one before left, is what is promised: so many hours and days, and from each
 // year one. The oldest grows into the last of its year.
-func TestKeepDayAfterDay(t *testing.T) {
-	keep := apply.Keep{Daily: 3, Yearly: 3}
-	var have []time.Time
-	for _, day := range every(1, 1500, time.Date(2027, 2, 1, 1, 0, 0, 0, time.UTC)) { // from 2022-12-25 on
-		have = append(have, day)
-		var points []apply.RestorePoint
-		for i, d := range have {
-			points = append(points, apply.RestorePoint{Run: int64(i + 1), Date: d})
-		}
-		have = nil
-		for _, c := range keep.Choose(points, time.UTC) {
-			if c.Keep {
-				have = append(have, c.Date)
+func TestKeepRunAfterRun(t *testing.T) {
+	hours := make([]time.Time, 500)
+	for i := range hours {
+		hours[i] = time.Date(2026, 11, 5, 7, 30, 0, 0, time.UTC).Add(time.Duration(i-len(hours)+1) * time.Hour / 2)
+	}
+	for _, c := range []struct {
+		keep   apply.Keep
+		dates  []time.Time
+		layout string
+		want   string
+	}{
+		{apply.Keep{Daily: 3, Yearly: 3}, every(1, 1500, time.Date(2027, 2, 1, 1, 0, 0, 0, time.UTC)), "2006-01-02", // from 2022-12-25 on
+			"2025-12-31:yearly 2026-12-31:yearly 2027-01-30:daily 2027-01-31:daily 2027-02-01:newest,daily,yearly"},
+		{apply.Keep{Hourly: 3, Daily: 3}, hours, "02T15:04", "03T23:30:daily 04T23:30:daily 05T05:30:hourly 05T06:30:hourly 05T07:30:newest,hourly,daily"},
+	} {
+		var have []time.Time
+		for _, date := range c.dates {
+			have = append(have, date)
+			var points []apply.RestorePoint
+			for i, d := range have {
+				points = append(points, apply.RestorePoint{Run: int64(i + 1), Date: d})
+			}
+			have = nil
+			for _, choice := range c.keep.Choose(points, time.UTC) {
+				if choice.Keep {
+					have = append(have, choice.Date)
+				}
 			}
 		}
-	}
-	want := "2025-12-31:yearly 2026-12-31:yearly 2027-01-30:daily 2027-01-31:daily 2027-02-01:newest,daily,yearly"
-	if got := strings.Join(keptDays(keep, have), " "); got != want {
-		t.Errorf("at the end are kept %s, want %s", got, want)
+		if got := strings.Join(keptAs(c.layout, c.keep, have), " "); got != c.want {
+			t.Errorf("%+v: at the end are kept %s, want %s", c.keep, got, c.want)
+		}
 	}
 }

@@ -69,7 +69,7 @@ const configurationTopic = `The configuration is ` + config.DefaultPath + `, or 
   [jobs.mail]                  # the name: snapdiff run mail
   source = "/srv/mail"         # what is protected: a btrfs subvolume, "tank/mail" (ZFS), "vg/mail" (LVM) or where that is mounted
   store  = "/backup/mail"      # a directory on another disk; the mirror is /backup/mail/tree
-  keep   = { last = 7, daily = 14, weekly = 8, monthly = 12, yearly = 3 }   # all restore points when left out
+  keep   = { last = 7, hourly = 24, daily = 14, weekly = 8, monthly = 12, yearly = 3 }   # all restore points when left out
   max_deleted = "25%"          # or a number: a run that would delete more is held until it is approved
   max_changed = "100%"         # the same for files that would be deleted, replaced or changed
   ransomware  = "hold"         # or "off": hold a run that looks like the work of ransomware

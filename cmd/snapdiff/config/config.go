@@ -82,9 +82,10 @@ type Job struct {
 	Neighbour
 }
 
-// Keep says how many restore points stay: the newest of each of the last so many days, weeks and so on.
+// Keep says how many restore points stay: the newest of each of the last so many hours, days, weeks and so on.
 type Keep struct {
 	Last    int `toml:"last" like:"last = 7"`
+	Hourly  int `toml:"hourly" like:"hourly = 24"`
 	Daily   int `toml:"daily" like:"daily = 14"`
 	Weekly  int `toml:"weekly" like:"weekly = 8"`
 	Monthly int `toml:"monthly" like:"monthly = 12"`
@@ -306,7 +307,7 @@ func (k *Keep) check() *problem {
 	if k == nil {
 		return nil
 	}
-	counts := []int{k.Last, k.Daily, k.Weekly, k.Monthly, k.Yearly}
+	counts := []int{k.Last, k.Hourly, k.Daily, k.Weekly, k.Monthly, k.Yearly}
 	if slices.Min(counts) < 0 {
 		return &problem{"keep", "keep: a count is below 0"}
 	}

@@ -22,7 +22,7 @@ max_deleted = 500
 max_changed = "40%"
 ransomware = "off"
 max_pinned = "200GB"
-keep = { last = 7, daily = 14 }
+keep = { last = 7, hourly = 48, daily = 14 }
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ keep = { last = 7, daily = 14 }
 		t.Errorf("defaults: %+v", mail)
 	}
 	home, _ := c.Job("home")
-	if home.Snapshots != "/pool/snaps" || home.OnLostBase != LostBaseStop || home.MaxDeleted != (Limit{Count: 500}) || home.Keep.Daily != 14 || home.SnapshotSize != 35 {
+	if home.Snapshots != "/pool/snaps" || home.OnLostBase != LostBaseStop || home.MaxDeleted != (Limit{Count: 500}) || *home.Keep != (Keep{Last: 7, Hourly: 48, Daily: 14}) || home.SnapshotSize != 35 {
 		t.Errorf("settings: %+v", home)
 	}
 	if mail.MaxChanged != NoLimit || mail.Ransomware != RansomwareHold || mail.MaxPinned != (Pinned{}) ||
@@ -51,6 +51,8 @@ func TestMistakesAreNamedWithTheirLine(t *testing.T) {
 		"unknown key":        {job + "zzzzzz = 1\n", `f.toml:4: unknown key "jobs.a.zzzzzz"`, "known here: source"},
 		"misspelt table":     {"[job.a]\nsource = \"/s\"\n", `f.toml:1: unknown key "job.a"`, `"jobs"`},
 		"keep":               {job + "keep = { dayly = 3 }\n", `f.toml:4: unknown key "jobs.a.keep.dayly"`, `did you mean "daily"? Known here: last, `},
+		"keep, near":         {job + "keep = { hourley = 5 }\n", `f.toml:4: unknown key "jobs.a.keep.hourley"`, `did you mean "hourly"? Known here: last, hourly, daily`},
+		"keeps less":         {job + "keep = { hourly = -1 }\n", "f.toml:4: [jobs.a] keep: a count is below 0", ""},
 		"keep, far":          {job + "keep = {\n  last = 1,\n  minutes = 5 }\n", `f.toml:6: unknown key "jobs.a.keep.minutes"`, "known here: last, "},
 		"keep, dotted":       {job + "keep.minutes = 5\n", `f.toml:4: unknown key "jobs.a.keep.minutes"`, "known here: last, "},
 		"hooks":              {job + "hooks = { after_rum = [\"/x\"] }\n", `f.toml:4: unknown key "jobs.a.hooks.after_rum"`, `"after_run"? Known here: before_snapshot, `},

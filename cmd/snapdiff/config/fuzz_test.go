@@ -44,7 +44,7 @@ func senseless(j Job) string {
 		"workers": j.Workers < 0, "a limit of bandwidth": j.BwLimit < 0, "a size of snapshots": j.SnapshotSize < 1 || j.SnapshotSize > 100,
 		"a nice value": j.Nice != nil && (*j.Nice < -20 || *j.Nice > 19), "a limit": j.MaxDeleted.Count < 0 || j.MaxDeleted.Percent < 0 || j.MaxDeleted.Percent > 100,
 		"a limit of what is pinned": j.MaxPinned.Bytes < 0 || j.MaxPinned.Age < 0,
-		"a rule of what is kept":    j.Keep != nil && min(j.Keep.Last, j.Keep.Daily, j.Keep.Weekly, j.Keep.Monthly, j.Keep.Yearly) < 0,
+		"a rule of what is kept":    j.Keep != nil && min(j.Keep.Last, j.Keep.Hourly, j.Keep.Daily, j.Keep.Weekly, j.Keep.Monthly, j.Keep.Yearly) < 0,
 	} {
 		if wrong {
 			return what

@@ -24,7 +24,8 @@ func TestNextExpiry(t *testing.T) {
 		"last room":   {&config.Keep{Last: 7}, "r2", day(9)},
 		"too late":    {&config.Keep{Last: 1000}, "", time.Time{}},
 		"at once":     {&config.Keep{Last: 2}, "r2", day(7)},
-		"weekly":      {&config.Keep{Daily: 5, Weekly: 2}, "r3", day(8)}, // r2 stays for the second week
+		"weekly":      {&config.Keep{Daily: 5, Weekly: 2}, "r3", day(8)},  // r2 stays for the second week
+		"hourly":      {&config.Keep{Hourly: 5, Weekly: 2}, "r3", day(8)}, // a run a day is in an hour of its own
 		"newest goes": {&config.Keep{Last: 5, Yearly: 1}, "r2", day(7)},
 	} {
 		var s Job
