@@ -297,7 +297,7 @@ func (d *doctor) open() (err error) {
 	}
 	s.lock = lock
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("%s: %w: wait until it has ended", d.path, ErrLocked)
+		return locked(d.path)
 	}
 	return nil
 }

@@ -367,7 +367,7 @@ func lockStore(path string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("%s: %w: wait until it has ended", path, ErrLocked)
+		return nil, locked(path)
 	}
 	return lock, nil
 }

@@ -42,6 +42,15 @@ func Working(path string) (pid int, err error) {
 	return 0, nil
 }
 
+// locked is ErrLocked, with the process where that can be told: it may have ended by now.
+func locked(path string) error {
+	who := ""
+	if pid, err := Working(path); err == nil && pid != 0 {
+		who = fmt.Sprintf(" (process %d)", pid)
+	}
+	return fmt.Errorf("%s: %w%s: wait until it has ended", path, ErrLocked, who)
+}
+
 // holds tells whether a process has a file open.
 func holds(pid int, path string) bool {
 	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
