@@ -224,6 +224,27 @@ func TestPlaces(t *testing.T) {
 	b.refused(1, "is no directory", "init")
 }
 
+// A store that lands on the root filesystem, as when the backup disk is not mounted, is made and warned of; the demo's is not warned of.
+func TestStoreOnTheRootFilesystem(t *testing.T) {
+	b := newJobBench(t, "")
+	var root, at unix.Stat_t
+	b.allRight(unix.Stat("/", &root))
+	b.allRight(unix.Stat(filepath.Dir(b.store), &at))
+	const words = "mail: warning: the store "
+	if out := b.snapdiff(0, "init"); strings.Contains(out, words+b.store+" is on the root filesystem") != (root.Dev == at.Dev) {
+		t.Errorf("root filesystem: %v, and init says:\n%s", root.Dev == at.Dev, out)
+	}
+	b.silent("run")
+	b.store = filepath.Join(applytest.Mount(t, applytest.XFS), "store")
+	b.configure("")
+	if out := b.snapdiff(0, "init"); strings.Contains(out, "warning") {
+		t.Errorf("a store on a disk of its own is warned of:\n%s", out)
+	}
+	if out := b.snapdiff(0, "demo"); strings.Contains(out, "warning") {
+		t.Errorf("the demo warns:\n%s", out)
+	}
+}
+
 // TestNetworkFilesystem has the store on FUSE, behind which sshfs and the like are: refused, unless the catalog is elsewhere.
 func TestNetworkFilesystem(t *testing.T) {
 	applytest.NeedRoot(t)

@@ -193,7 +193,7 @@ func (d *demoStage) check() error {
 // snapdiff runs a command line of our own and shows it.
 func (d *demoStage) snapdiff(args ...string) error {
 	fmt.Fprintf(d.stdout, "$ snapdiff %s\n", strings.Join(args, " "))
-	root := newRootCommand(&app{aligned: true})
+	root := newRootCommand(&app{aligned: true, throwAway: true})
 	root.SetArgs(append([]string{"--config", d.config}, args...))
 	root.SetOut(d.stdout)
 	root.SetErr(d.stderr)

@@ -19,10 +19,10 @@ func newInitCommand(a *app) *cobra.Command {
 		Short:       "Make the store of each job",
 		Long: `Makes the store of each job: a directory for root alone that will hold the mirror, its history and the catalog.
 The source is remembered by its UUID. A directory that is not empty is refused, unless --adopt takes over the copy in it. A store
-that is there already stays as it is.`,
+that is there already stays as it is. A store on the filesystem of the source, or on the root filesystem, is warned of.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachJob(args, func(j config.Job) error {
-				warnings, err := job.Init(cmd.Context(), j, job.InitOptions{Adopt: adopt})
+				warnings, err := job.Init(cmd.Context(), j, job.InitOptions{Adopt: adopt, ThrowAway: a.throwAway})
 				if errors.Is(err, job.ErrIsStore) { // the others of a configuration may be new
 					a.tell(cmd.ErrOrStderr(), slog.LevelInfo, j.Name, "", "the store in "+j.Store+" is there already")
 					return nil

@@ -21,6 +21,8 @@ type app struct {
 	configPath string
 	// conf is the configuration once a command has read it.
 	conf *config.Config
+	// throwAway: what is made is not to last, as in the demo.
+	throwAway bool
 	// destroy is job.Options.Destroy; nil where snapshots are destroyed before a run ends.
 	destroy func(paths ...string) error
 	json    bool

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"snapdiff/apply/applytest"
 )
 
 // records reads a log of JSON lines.
@@ -66,6 +68,8 @@ func TestLogToAFile(t *testing.T) {
 // On stderr the log is instead of what people read.
 func TestLogToStderr(t *testing.T) {
 	b := newJobBench(t, "")
+	b.store = filepath.Join(applytest.Mount(t, applytest.XFS), "store") // where init has nothing to warn of
+	b.configure("")
 	b.write("a")
 	out := b.snapdiff(0, "init", "--log-format", "json")
 	r := map[string]any{}

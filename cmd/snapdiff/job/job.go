@@ -3,6 +3,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -18,6 +19,8 @@ const metaSource = "source"
 type InitOptions struct {
 	// Adopt takes a copy that lies in STORE/tree already as the mirror. The first run then compares it in full.
 	Adopt bool
+	// ThrowAway says that the store is not to last: where it lies is not warned of.
+	ThrowAway bool
 }
 
 // ErrIsStore says that a store of this job is there already.
@@ -57,7 +60,7 @@ func Init(ctx context.Context, j config.Job, o InitOptions) (warnings []string, 
 	if err != nil {
 		return nil, err
 	}
-	if w := sharedDisk(j, src); w != "" {
+	if w := cmp.Or(sharedDisk(j, src), onRoot(j.Store)); w != "" && !o.ThrowAway {
 		warnings = append(warnings, w)
 	}
 	return warnings, errors.Join(store.SetMeta(metaSource, src.ID()), store.Close())

@@ -127,6 +127,15 @@ func sharedDisk(j config.Job, src source.Source) string {
 	return fmt.Sprintf("the store %s is on the same filesystem (%s) as the source %s: what destroys one destroys both", j.Store, to.Source, j.Source)
 }
 
+// onRoot says that the store is on the root filesystem, most often since the backup disk is not mounted yet; "" if it is not.
+func onRoot(store string) string {
+	var root, at unix.Stat_t
+	if unix.Stat("/", &root) != nil || unix.Stat(existing(store), &at) != nil || root.Dev != at.Dev {
+		return ""
+	}
+	return fmt.Sprintf("the store %s is on the root filesystem, which it can fill: if a backup disk is to be mounted there, remove the store, mount the disk and run init again", store)
+}
+
 // networks are filesystems, by f_type of statfs(2), where SQLite's locks and shared memory do not hold. FUSE is among them:
 // behind it are sshfs, rclone, glusterfs and the like. (linux/magic.h and the filesystems' own headers.)
 var networks = map[uint32]string{
