@@ -25,7 +25,8 @@ reads the stores and works while a run is on. BASE is the age of the oldest of o
 told, the space that they pin there; a source that cannot be asked is passed over. Where the base has a hold (ZFS), it says how to give that up.
 
 --nagios prints one line and exits with 0 (ok), 1 (warning) or 2 (critical), as monitoring plugins do. --metrics writes
-a file for the textfile collector of Prometheus's node_exporter.`,
+a file for the textfile collector of Prometheus's node_exporter; "-" is standard output. Of a symlink the file that it leads to is replaced,
+and what is no file, such as a device, is written to.`,
 		Example: `  snapdiff status
   snapdiff status --nagios --warning 26h --critical 50h
   snapdiff status --metrics /var/lib/prometheus/node-exporter/snapdiff.prom`,
@@ -39,6 +40,8 @@ a file for the textfile collector of Prometheus's node_exporter.`,
 			switch {
 			case err != nil:
 				return err
+			case metrics == "-":
+				return status.Metrics(cmd.OutOrStdout(), all)
 			case metrics != "":
 				return status.WriteMetrics(metrics, all)
 			case nagios:

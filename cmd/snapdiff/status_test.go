@@ -44,6 +44,9 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(string(text), "# TYPE snapdiff_state gauge\n", `snapdiff_restore_points{snapdiff_job="mail"} 2`, `snapdiff_last_run_added{snapdiff_job="mail"} 1`)
+	if out := b.snapdiff(0, "status", "--metrics", "-"); !strings.HasPrefix(out, "# HELP snapdiff_state ") {
+		t.Errorf("on standard output:\n%s", out)
+	}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(file), ".snapdiff-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q %v", left, err)

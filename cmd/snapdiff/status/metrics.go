@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
+
+	"snapdiff/cmd/snapdiff/output"
 )
 
 // metric is one family of the Prometheus text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
@@ -80,23 +80,9 @@ func Metrics(w io.Writer, jobs []*Job) error {
 	return err
 }
 
-// WriteMetrics writes them to a file for node_exporter's textfile collector: whole or not at all.
+// WriteMetrics writes them to a file for node_exporter's textfile collector, which reads *.prom only: whole or not at all.
 func WriteMetrics(path string, jobs []*Job) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".snapdiff-*") // the collector reads *.prom only
-	if err != nil {
-		return fmt.Errorf("write metrics: %w", err)
-	}
-	defer os.Remove(f.Name())
-	err = Metrics(f, jobs)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
+	err := output.ReplaceFile(path, 0o644, func(w io.Writer) error { return Metrics(w, jobs) })
 	if err != nil {
 		return fmt.Errorf("write metrics to %s: %w", path, err)
 	}
