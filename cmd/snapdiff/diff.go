@@ -135,6 +135,9 @@ func (a *app) printer(cmd *cobra.Command, o diffOptions, j config.Job) (p *chang
 		}
 	}
 	if o.rejects != "" {
+		if err := a.outside(o.rejects); err != nil {
+			return nil, done, err
+		}
 		file, err := os.OpenFile(o.rejects, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
 			return nil, done, err

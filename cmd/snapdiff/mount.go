@@ -80,6 +80,9 @@ func (a *app) mount(cmd *cobra.Command, o mountOptions, args []string) error {
 		if dir, err = filepath.Abs(args[0]); err != nil {
 			return err
 		}
+		if err := a.outside(dir); err != nil {
+			return err
+		}
 	} else if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the directory to mount on: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/dates"
+	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
 )
 
@@ -40,6 +41,21 @@ func chooseRun(w io.Writer, j config.Job, date string) (int64, error) {
 	}
 	_, err = fmt.Fprintf(w, "restore point %s\n", point)
 	return point.Run, err
+}
+
+// outside refuses to write at a path that is in a store of the configuration.
+func (a *app) outside(path string) error {
+	jobs, err := a.jobs(nil)
+	if err != nil {
+		return err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	if err := job.CheckOutside(jobs, path); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 // sourcePath takes a path as people give it, the source's absolute one or one relative to the source, and makes it

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,7 @@ func newRestoreCommand(a *app) *cobra.Command {
 		Long: `Brings back the file or directory PATH, and all below it, as it was at DATE, with owner, mode, times, attributes, ACLs, hard links and holes.
 
 PATH is the path in the source, or relative to it. TO is the new name, or an existing directory that takes it in; the current
-directory when left out. Nothing that exists is overwritten, unless with --overwrite.
+directory when left out. Nothing that exists is overwritten, unless with --overwrite, and nothing is restored into a store.
 
 With --files-from every path in FILE is brought below the directory TO, at its whole path; "-" reads standard input.`,
 		Example: `  snapdiff restore yesterday /srv/mail/anna /tmp
@@ -84,6 +85,9 @@ func (a *app) restore(cmd *cobra.Command, o restoreOptions, args []string) error
 	if len(args) > 0 {
 		to = args[0]
 	}
+	if err := a.restoresOutside(paths, to); err != nil {
+		return err
+	}
 	run, err := chooseRun(cmd.ErrOrStderr(), j, date)
 	if err != nil {
 		return err
@@ -103,6 +107,25 @@ func (a *app) restore(cmd *cobra.Command, o restoreOptions, args []string) error
 	}
 	end()
 	return errors.Join(err, a.reportRestored(cmd.OutOrStdout(), run, done))
+}
+
+// restoresOutside refuses to restore into a store.
+func (a *app) restoresOutside(paths []string, to string) error {
+	st, err := os.Stat(to)
+	if err != nil || !st.IsDir() {
+		return a.outside(filepath.Dir(to)) // it is the new name
+	}
+	if err := a.outside(to); err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if path != "" { // which a directory of this name takes in
+			if err := a.outside(filepath.Join(to, filepath.Base(path))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // reportRestored says what is where now.

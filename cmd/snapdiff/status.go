@@ -43,6 +43,9 @@ and what is no file, such as a device, is written to.`,
 			case metrics == "-":
 				return status.Metrics(cmd.OutOrStdout(), all)
 			case metrics != "":
+				if err := a.outside(metrics); err != nil {
+					return err
+				}
 				return status.WriteMetrics(metrics, all)
 			case nagios:
 				return printNagios(cmd.OutOrStdout(), all)

@@ -12,6 +12,7 @@ import (
 
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/output"
 )
 
@@ -60,6 +61,9 @@ func (a *app) tar(cmd *cobra.Command, o tarOptions, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := a.archivesOutside(out, o); err != nil {
+		return err
+	}
 	path := ""
 	if len(args) == 2 {
 		if path, err = sourcePath(j, args[1]); err != nil {
@@ -89,6 +93,27 @@ func (a *app) tar(cmd *cobra.Command, o tarOptions, args []string) error {
 	}
 	defer view.Close()
 	return view.Tar(cmd.Context(), out, path, opts)
+}
+
+// archivesOutside refuses to write into a store, also where the shell has opened the file there.
+func (a *app) archivesOutside(out io.Writer, o tarOptions) error {
+	if o.deleted != "" {
+		if err := a.outside(o.deleted); err != nil {
+			return err
+		}
+	}
+	f, ok := out.(*os.File)
+	if !ok {
+		return nil
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil
+	}
+	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return nil
+	}
+	return hint.With(a.outside(at), "remove it, and write the archive to a place outside of the store")
 }
 
 // tarSince writes an archive of changes.
