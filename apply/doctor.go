@@ -283,23 +283,8 @@ func (d *doctor) open() (err error) {
 		d.s, err = Open(d.path, CatalogAt(d.o.Catalog))
 		return err
 	}
-	s, err := OpenReadOnly(d.path, CatalogAt(d.o.Catalog))
-	if err != nil {
-		return err
-	}
-	d.s = s
-	lock, err := os.Open(filepath.Join(d.path, "lock"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was said
-	}
-	if err != nil {
-		return fmt.Errorf("locking the store: %w", err)
-	}
-	s.lock = lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return locked(d.path)
-	}
-	return nil
+	d.s, err = OpenStill(d.path, CatalogAt(d.o.Catalog))
+	return err
 }
 
 // sound looks whether the catalog is whole, and whether it says what the manifests say.

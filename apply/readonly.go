@@ -35,6 +35,27 @@ func OpenReadOnly(path string, opts ...Option) (s *Store, err error) {
 	return s, nil
 }
 
+// OpenStill is OpenReadOnly for who needs the store not to change meanwhile: it is locked, which needs no writing.
+func OpenStill(path string, opts ...Option) (*Store, error) {
+	s, err := OpenReadOnly(path, opts...)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := os.Open(filepath.Join(path, "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil // whoever writes makes it; doctor says that it is missing
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("locking the store: %w", err), s.Close())
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, errors.Join(locked(path), s.Close())
+	}
+	s.lock = lock
+	return s, nil
+}
+
 // openCatalogReadOnly opens a catalog for reading beside a run that writes. catalog is its path when it does not lie in the
 // store, else "". alone, where set, tells that nobody can write to the catalog for as long as the connection is needed.
 func openCatalogReadOnly(path, catalog string, alone func(catalog string) bool) (conn *sqlite.Conn, err error) {

@@ -154,6 +154,9 @@ func TestStoreOnReadOnlyMedia(t *testing.T) {
 		{`^mail\tr1\t.*\nmail\tr2\t`, "list"},
 		{`(?s)M anna/1 \(data\)\n.*R bert -> carl.*M large \(data\)`, "diff r1 r2"},
 		{`r2`, "status"},
+		{`: 0 rotten or missing`, "verify --checksums -v"},
+		{`: 0 rotten or missing`, "verify --history -v"},
+		{`: 0 rotten or missing`, "verify --at r1 -v"},
 	} {
 		if status, out := b.any(strings.Split(c.args, " ")...); !regexp.MustCompile(c.want).MatchString(out) {
 			t.Errorf("%s: status %d:\n%s", c.args, status, out)

@@ -5,6 +5,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"snapdiff/apply"
+	"snapdiff/apply/applytest"
 )
 
 // rot changes a byte of a file in the store and leaves its size and time as they were.
@@ -141,4 +146,52 @@ func TestChecksumsCanBeLeftOut(t *testing.T) {
 	b.configure("")
 	b.silent("verify") // takes them
 	b.silent("verify", "--checksums")
+}
+
+// What is rotten is found where the store can only be read, with the catalog beside the mirror or elsewhere, unless somebody writes there by another mount.
+func TestVerifySumsOnReadOnlyMedia(t *testing.T) {
+	for _, catalog := range []string{"", filepath.Join(t.TempDir(), "mail.db")} {
+		disk := applytest.MountSized(t, applytest.Ext4, 64<<20)
+		settings := ""
+		if catalog != "" {
+			settings = "catalog = \"" + catalog + "\""
+		}
+		b := newJobBench(t, "")
+		b.store = filepath.Join(disk, "store")
+		b.configure(settings)
+		b.write("a/one", "a/two")
+		b.snapdiff(0, "init")
+		b.silent("run")
+		b.sh("echo other > $S/a/one")
+		b.silent("run")
+		mounted := filepath.Join(t.TempDir(), "disk")
+		b.bind(disk, mounted)
+		b.must(unix.Mount("", mounted, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+		b.store = filepath.Join(mounted, "store")
+		b.configure(settings)
+		writer, err := apply.Open(filepath.Join(disk, "store"))
+		b.must(err)
+		for _, what := range []string{"--checksums", "--history"} {
+			b.refused(4, "another snapdiff", "verify", what)
+		}
+		b.must(writer.Close())
+		b.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		for _, what := range []string{"--checksums", "--history", "--at=r1"} {
+			if status, out := b.any("verify", what, "-v"); status != 0 || !strings.Contains(out, "files of the ") {
+				t.Errorf("verify %s: status %d\n%s", what, status, out)
+			}
+		}
+		b.must(unix.Mount("", disk, "", unix.MS_REMOUNT, ""))
+		b.store = filepath.Join(disk, "store")
+		b.rot("tree/a/two")
+		objects, err := filepath.Glob(filepath.Join(b.store, "history/r2/[0-9]*"))
+		if err != nil || len(objects) != 1 {
+			t.Fatalf("objects: %q %v", objects, err)
+		}
+		b.rot("history/r2/" + filepath.Base(objects[0]))
+		b.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		b.refused(6, "M a/two (rotten)\n", "verify", "--checksums")
+		b.refused(6, "r1: a/one (history/r2/", "verify", "--history")
+		b.must(unix.Mount("", disk, "", unix.MS_REMOUNT, ""))
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/hint"
@@ -50,13 +52,22 @@ func (e *Rotten) Hint() string {
 	return "look after the disk (dmesg, smartctl); snapdiff verify --repair brings the mirror back from the snapshot"
 }
 
+// onReadOnly tells a path on a filesystem that is mounted read-only.
+func onReadOnly(path string) bool {
+	return errors.Is(unix.Access(existing(path), unix.W_OK), unix.EROFS)
+}
+
 // VerifySums compares the mirror (point below 0), all of history (0) or what one restore point has in history with the checksums
 // taken when it was copied. The source is not needed.
 func VerifySums(ctx context.Context, j config.Job, point int64, opts VerifyOptions) (_ *SumVerification, err error) {
 	if err := checkRoot(); err != nil {
 		return nil, err
 	}
-	store, err := apply.Open(j.Store, apply.CatalogAt(j.Catalog))
+	open, noting := apply.Open, true
+	if onReadOnly(j.Store) || j.Catalog != "" && onReadOnly(j.Catalog) { // where a store is looked at that is to be rescued
+		open, noting = apply.OpenStill, false
+	}
+	store, err := open(j.Store, apply.CatalogAt(j.Catalog))
 	if err != nil {
 		return nil, explainFailure(err, j)
 	}
@@ -103,7 +114,7 @@ func VerifySums(ctx context.Context, j config.Job, point int64, opts VerifyOptio
 	if n := len(v.Rotten) + len(v.Lost) + len(v.Altered); n > 0 {
 		return v, &Rotten{n, point >= 0}
 	}
-	if point < 0 && v.Unknown == 0 {
+	if point < 0 && v.Unknown == 0 && noting {
 		return v, noteVerified(store, max(opts.Part, 1), max(opts.Of, 1), time.Now())
 	}
 	return v, nil
