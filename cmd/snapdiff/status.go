@@ -105,7 +105,11 @@ func statusCells(j *status.Job, color func(output.Color, string) string) []strin
 	row := []string{j.Name, color(levelColor[j.State], j.State), "never", "", "", "", "", "never"}
 	if j.Time != nil {
 		changed := j.Added + j.Removed + j.Modified + j.Meta + j.Files
-		row = []string{j.Name, row[1], j.Run, output.Age(time.Duration(j.Age) * time.Second), j.How, output.Count(changed),
+		age := output.Age(time.Duration(j.Age) * time.Second)
+		if j.InFuture() {
+			age = "in the future"
+		}
+		row = []string{j.Name, row[1], j.Run, age, j.How, output.Count(changed),
 			output.Duration(time.Duration(j.Seconds * float64(time.Second))), verifiedText(j)}
 	}
 	expires := "never"

@@ -53,6 +53,27 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A clock that was wrong when the newest restore point was made must not hide that runs have stopped.
+func TestStatusOfARestorePointInTheFuture(t *testing.T) {
+	b := newJobBench(t, "")
+	b.snapdiff(0, "init")
+	at := func(ahead time.Duration) string { return time.Now().Add(ahead).Format(time.RFC3339) }
+	b.dated(at(-time.Hour), at(40*time.Second))
+	b.refused(0, "ok\tr2\t0 s\t", "status")
+
+	b = newJobBench(t, "")
+	b.snapdiff(0, "init")
+	b.dated(at(-time.Hour), at(48*time.Hour))
+	b.refused(0, "warning\tr2\tin the future\t", "status")
+	const words = "the newest restore point, r2, is dated in the future (20"
+	b.refused(0, "mail: "+words, "status")
+	b.refused(1, "SNAPDIFF WARNING - mail: "+words, "status", "--nagios", "--warning", "26h")
+	b.refused(0, `snapdiff_state{snapdiff_job="mail"} 1`, "status", "--metrics", "-")
+	if out := b.snapdiff(0, "status", "--json"); !strings.Contains(out, `"age_seconds":-172`) || !strings.Contains(out, `"state":"warning"`) {
+		t.Errorf("status --json:\n%s", out)
+	}
+}
+
 // A store that a run works on is no trouble, and can be looked at.
 func TestStatusWhileARunIsOn(t *testing.T) {
 	b := newJobBench(t, "")

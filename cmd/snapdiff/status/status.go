@@ -36,7 +36,7 @@ type Job struct {
 	State string `json:"state"` // ok, warning, critical
 	// Problems are what is wrong, the worst first.
 	Problems []string `json:"problems,omitempty"`
-	// Run is the newest restore point ("r17"), "" when there is none; Time is its date, Age its age in seconds.
+	// Run is the newest restore point ("r17"), "" when there is none; Time is its date, Age its age in seconds, below zero where the date is in the future.
 	Run  string     `json:"run,omitempty"`
 	Time *time.Time `json:"time,omitempty"`
 	Age  int64      `json:"age_seconds,omitempty"`
@@ -77,6 +77,9 @@ type Job struct {
 
 // Level is how urgent the job's problems are.
 func (j *Job) Level() Level { return j.level }
+
+// InFuture tells that the newest restore point is dated in the future, by more than the clock may have been put right meanwhile.
+func (j *Job) InFuture() bool { return j.Age < -int64(time.Minute/time.Second) }
 
 // Of looks at one job. Whatever is wrong with its store is a problem in the result.
 func Of(j config.Job, now time.Time, limits Limits) *Job {
@@ -160,6 +163,8 @@ func (s *Job) newest(r *apply.RunInfo, now time.Time, limits Limits) {
 	s.How, s.Reason, s.Counts, s.Incomplete = r.How, r.Reason, r.Counts, r.Incomplete
 	s.Seconds = r.Ended.Sub(r.Started).Seconds()
 	switch {
+	case s.InFuture():
+		s.problem(Warning, "the newest restore point, %s, is dated in the future (%s): the clock was wrong then, or is now, and its age does not tell whether runs are made", s.Run, r.Date.Local().Format(time.DateTime))
 	case limits.Critical > 0 && age > limits.Critical:
 		s.problem(Critical, "the newest restore point is too old (the limit is %s)", limits.Critical)
 	case limits.Warning > 0 && age > limits.Warning:
