@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -111,6 +112,9 @@ func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 	a.note(slog.LevelInfo, j.Name, "", "run begins", "source", j.Source, "store", j.Store)
 	reports, err := job.Run(cmd.Context(), j, opts)
 	end()
+	if err != nil {
+		a.noteFailed(cmd, j, err)
+	}
 	for _, r := range reports {
 		if err := a.reportRun(cmd.OutOrStdout(), stderr, r); err != nil {
 			return err
@@ -121,6 +125,23 @@ func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 		return errors.Join(err, output.JSON(cmd.OutOrStdout(), heldJSON(held)))
 	}
 	return err
+}
+
+// noteFailed has the store remember that a run failed, with the first of what is said of it that has the exit status.
+func (a *app) noteFailed(cmd *cobra.Command, j config.Job, err error) {
+	ctx := cmd.Context()
+	f := job.Failed{Time: time.Now(), Status: exitStatus(ctx, err)}
+	for _, e := range each(err) {
+		if f.Error == "" || exitStatus(ctx, e) == f.Status {
+			f.Error, _ = a.failure(ctx, cmd, e)
+		}
+		if exitStatus(ctx, e) == f.Status {
+			break
+		}
+	}
+	const most = 500
+	f.Error = output.Shorten(output.Text(f.Error), most)
+	job.NoteFailed(j, err, f)
 }
 
 // heldJSON is a held run for programs.

@@ -74,6 +74,58 @@ func TestStatusOfARestorePointInTheFuture(t *testing.T) {
 	}
 }
 
+// A run that failed is told of, also where it failed before it had recorded anything, until one is done or held.
+func TestStatusOfAFailedRun(t *testing.T) {
+	b := newJobBench(t, "")
+	b.write("a/1", "a/2")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	fine := func(when string) {
+		t.Helper()
+		if out := b.snapdiff(0, "status", "--json"); strings.Contains(out, "failed") || strings.Contains(out, "problems") {
+			t.Errorf("%s:\n%s", when, out)
+		}
+		b.refused(0, "snapdiff_failed_timestamp_seconds{snapdiff_job=\"mail\"} 0\n", "status", "--metrics", "-")
+	}
+	fails := func(words string) {
+		t.Helper()
+		b.refused(1, words, "run")
+		b.refused(0, "mail: the last run failed 0 s ago (exit status 1): "+words, "status")
+		b.refused(1, "SNAPDIFF WARNING - mail: the last run failed 0 s ago (exit status 1): "+words, "status", "--nagios")
+		b.refused(0, `"failed":{"time":"20`, "status", "--json")
+		b.refused(0, `"status":1,"error":"`+words, "status", "--json")
+		if out := b.snapdiff(0, "status", "--metrics", "-"); strings.Contains(out, "snapdiff_failed_timestamp_seconds{snapdiff_job=\"mail\"} 0") || !strings.Contains(out, `snapdiff_state{snapdiff_job="mail"} 1`) {
+			t.Errorf("status --metrics:\n%s", out)
+		}
+	}
+	fine("after a run")
+	b.configure("[jobs.mail.hooks]\nbefore_snapshot = [\"/bin/false\"]")
+	b.snapdiff(1, "run", "--dry-run")
+	fine("after a dry run that failed")
+	fails("hook before_snapshot (/bin/false)")
+	b.configure("")
+	b.silent("run")
+	fine("after a run that is done")
+
+	b.sh("mv $S $S.away; btrfs -q subvolume create $S")
+	fails(b.source + " is another source")
+	b.sh("btrfs -q subvolume delete $S")
+	fails("source")
+	b.sh("mv $S.away $S; rm -r $S/a")
+	b.configure("max_deleted = 1")
+	b.snapdiff(5, "run")
+	if out := b.snapdiff(0, "status", "--json"); strings.Contains(out, `"failed"`) || !strings.Contains(out, "is held") {
+		t.Errorf("a run that is held has not failed:\n%s", out)
+	}
+	b.configure("")
+	b.silent("run")
+	store, err := apply.Open(b.store)
+	b.must(err)
+	b.snapdiff(4, "run")
+	b.must(store.Close())
+	fine("after a run that found another at work")
+}
+
 // A store that a run works on is no trouble, and can be looked at.
 func TestStatusWhileARunIsOn(t *testing.T) {
 	b := newJobBench(t, "")

@@ -163,7 +163,7 @@ func (r *runner) hold(ctx context.Context, h *Held) error {
 	if err != nil {
 		return err
 	}
-	if err := r.store.SetMeta(metaHeld, string(text)); err != nil {
+	if err := errors.Join(r.store.SetMeta(metaHeld, string(text)), forgetFailed(r.store)); err != nil {
 		return err
 	}
 	return errors.Join(&RunHeld{Job: r.job.Name, Held: *h}, r.src.Clean(ctx, keep...))

@@ -161,7 +161,7 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 			return reports, err
 		}
 	}
-	if err := errors.Join(r.prune(ctx), r.store.KeepSpare()); err != nil {
+	if err := errors.Join(r.prune(ctx), r.store.KeepSpare(), forgetFailed(r.store)); err != nil {
 		return reports, err
 	}
 	r.store.Settle() // while snapshots are being destroyed

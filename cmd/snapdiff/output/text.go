@@ -113,6 +113,17 @@ func Text(text string) string {
 	return b.String()
 }
 
+// Shorten leaves out the middle of a text for people that has more than so many characters: both ends of a long path tell where it is.
+func Shorten(text string, most int) string {
+	all := []rune(text)
+	if len(all) <= most {
+		return text
+	}
+	const between = " ... "
+	end := (most - len(between)) / 2
+	return string(all[:most-len(between)-end]) + between + string(all[len(all)-end:])
+}
+
 // Path is a path in JSON: embedded in an object it gives "path" and, where the bytes are no valid UTF-8, "path_b64",
 // which then is the one that counts.
 type Path struct {

@@ -64,3 +64,11 @@ func TestText(t *testing.T) {
 		}
 	}
 }
+
+func TestShorten(t *testing.T) {
+	for in, want := range map[string]string{"": "", "0123456789äb": "0123456789äb", "ä123456789abc": "ä123 ... abc", "0123456789abcdefghijß": "0123 ... ijß"} {
+		if got := Shorten(in, 12); got != want || len([]rune(got)) > 12 {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}

@@ -48,6 +48,12 @@ var metrics = []metric{
 		}
 		return float64(*j.BaseBytes)
 	}, false},
+	{"failed_timestamp_seconds", "when the newest run failed, 0 if it did not", func(j *Job) float64 {
+		if j.Failed == nil {
+			return 0
+		}
+		return float64(j.Failed.Time.Unix())
+	}, false},
 	{"last_run_timestamp_seconds", "when the snapshot of the newest restore point was taken", func(j *Job) float64 { return float64(j.Time.Unix()) }, true},
 	{"last_run_duration_seconds", "how long the newest finished run took", func(j *Job) float64 { return j.Seconds }, true},
 	{"last_run_added", "names that came in the newest finished run", func(j *Job) float64 { return float64(j.Added + j.Files) }, true},

@@ -11,6 +11,7 @@ import (
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/job"
+	"snapdiff/cmd/snapdiff/output"
 	"snapdiff/snapshot"
 )
 
@@ -46,6 +47,8 @@ type Job struct {
 	apply.Counts
 	Seconds    float64 `json:"seconds"`
 	Incomplete int64   `json:"incomplete"`
+	// Failed is how the newest run failed, nil where it did not.
+	Failed *job.Failed `json:"failed,omitempty"`
 	// Points is the number of restore points, Oldest the date of the first one.
 	Points int        `json:"restore_points"`
 	Oldest *time.Time `json:"oldest,omitempty"`
@@ -139,6 +142,12 @@ func (s *Job) look(j config.Job, now time.Time, limits Limits) (base *snapshot.M
 		s.unfinished(cut, last, j.Store)
 	}
 	s.nextExpiry(j.Keep, runs)
+	if s.Failed, err = job.LastFailed(store); err != nil {
+		return base, err
+	}
+	if f := s.Failed; f != nil {
+		s.problem(Warning, "the last run failed %s ago (exit status %d): %s", output.Age(now.Sub(f.Time)), f.Status, f.Error)
+	}
 	held, err := job.HeldRun(store)
 	if err != nil {
 		return base, err
