@@ -16,7 +16,7 @@ import (
 )
 
 // ErrExists says that a restore would overwrite something.
-var ErrExists = errors.New("it is there already, and nothing is overwritten: name another place, or allow it with --overwrite")
+var ErrExists = errors.New("it is there already, and nothing is overwritten")
 
 // RestoreOptions say how to restore. The zero value never overwrites.
 type RestoreOptions struct {
@@ -54,6 +54,62 @@ func (u *Unrestored) Error() string {
 // Unwrap gives the errors.
 func (u *Unrestored) Unwrap() []error { return u.Errs }
 
+// restoreError says why something could not be restored to a place.
+type restoreError struct {
+	what string // what was to be done, with the whole path
+	err  error
+	next string
+}
+
+// Error says what was to be done and why it was not.
+func (e *restoreError) Error() string { return e.what + ": " + e.err.Error() }
+
+// Unwrap gives the cause.
+func (e *restoreError) Unwrap() error { return e.err }
+
+// Hint is what to do next, "" where that is not known.
+func (e *restoreError) Hint() string { return e.next }
+
+// notRestored says that path, a whole one, could not be made.
+func notRestored(path string, err error) error {
+	e := &restoreError{what: fmt.Sprintf("restore %q", path), err: err}
+	switch {
+	case errors.Is(err, ErrExists):
+		e.next = "name another place, or allow it with --overwrite"
+	case isAny(err, unix.ENOSPC, unix.EDQUOT):
+		e.next = fmt.Sprintf("make room on the filesystem of %s and do it again with --overwrite, or name a place on another one", filepath.Dir(path))
+	case errors.Is(err, unix.EROFS):
+		e.next = "name a place on a filesystem that is not mounted read-only"
+	}
+	return e
+}
+
+// openTarget opens the directory in which to is to be made.
+func openTarget(dir, to string) (*beneath.Root, error) {
+	root, err := beneath.Open(dir)
+	if err == nil {
+		return root, nil
+	}
+	e := &restoreError{what: fmt.Sprintf("restore to %q", to), err: err}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.err, e.next = fmt.Errorf("there is no directory %q", dir), "mkdir -p "+shellWord(dir)
+	case errors.Is(err, unix.ENOTDIR):
+		e.err, e.next = fmt.Errorf("%q is no directory", dir), "name another place"
+	}
+	return nil, e
+}
+
+// shellWord is a path as a shell takes it.
+func shellWord(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool {
+		return !strings.ContainsRune("/._-+,:@%", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	}) {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
+}
+
 // Restore brings the file or subtree at path of the view, relative to its root, to the path to, with all that counts as equal:
 // contents, holes, hard links within it, owner, mode, times, extended attributes and ACLs. An existing directory to takes
 // it in under its own last name, otherwise to is its new name. Nothing that exists is overwritten. The result is where it is
@@ -74,16 +130,19 @@ func (v *View) RestoreWith(ctx context.Context, path, to string, opts RestoreOpt
 		case f.Name != "":
 			to = filepath.Join(to, f.Name)
 		case !opts.Overwrite:
-			return Restored{}, fmt.Errorf("restore the whole tree to %s: %w", to, ErrExists)
+			if whole, err := filepath.Abs(to); err == nil {
+				to = whole
+			}
+			return Restored{}, notRestored(to, ErrExists)
 		}
 	}
 	to, err = filepath.Abs(to)
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore to %s: %w", to, err)
 	}
-	root, err := beneath.Open(filepath.Dir(to))
+	root, err := openTarget(filepath.Dir(to), to)
 	if err != nil {
-		return Restored{}, fmt.Errorf("restore to %s: %w", to, err)
+		return Restored{}, err
 	}
 	defer root.Close()
 	r := newRestorer(ctx, v, root, opts)
@@ -99,9 +158,9 @@ func (v *View) RestoreList(ctx context.Context, paths []string, to string, opts 
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore to %s: %w", to, err)
 	}
-	root, err := beneath.Open(to)
+	root, err := openTarget(to, to)
 	if err != nil {
-		return Restored{}, fmt.Errorf("restore to %s: %w", to, err)
+		return Restored{}, err
 	}
 	defer root.Close()
 	r := newRestorer(ctx, v, root, opts)

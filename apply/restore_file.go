@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,7 @@ func (r *restorer) failed(path string, err error) {
 	defer r.mu.Unlock()
 	r.bad.Names++
 	if len(r.bad.Errs) < maxRestoreErrors {
-		r.bad.Errs = append(r.bad.Errs, fmt.Errorf("restore %q: %w", path, err))
+		r.bad.Errs = append(r.bad.Errs, notRestored(filepath.Join(r.root.Path(), path), err))
 	}
 }
 

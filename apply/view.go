@@ -283,7 +283,7 @@ func (v *View) Lookup(path string) (ViewFile, error) {
 	for name := range strings.SplitSeq(path, "/") {
 		next, err := v.Child(at, name)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = fs.ErrNotExist // without the place in the store, which says nothing to anybody
+			return ViewFile{}, &NotInPoint{v.run, path}
 		}
 		if err != nil {
 			return ViewFile{}, &fs.PathError{Op: fmt.Sprintf("look up in r%d", v.run), Path: path, Err: err}
@@ -292,6 +292,18 @@ func (v *View) Lookup(path string) (ViewFile, error) {
 	}
 	return at, nil
 }
+
+// NotInPoint says that a restore point has no such name. It is an fs.ErrNotExist.
+type NotInPoint struct {
+	Run  int64
+	Path string
+}
+
+// Error names both.
+func (n *NotInPoint) Error() string { return fmt.Sprintf("r%d has no %q", n.Run, n.Path) }
+
+// Is makes it an fs.ErrNotExist.
+func (n *NotInPoint) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Child finds one name in a directory.
 func (v *View) Child(dir ViewFile, name string) (f ViewFile, err error) {

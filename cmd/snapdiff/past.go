@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"snapdiff/apply"
 	"snapdiff/cmd/snapdiff/config"
 	"snapdiff/cmd/snapdiff/dates"
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
 )
@@ -58,6 +60,14 @@ func (a *app) outside(path string) error {
 	return nil
 }
 
+// wholeSource is how the whole tree is written.
+func wholeSource(j config.Job) string {
+	if filepath.IsAbs(j.Source) {
+		return `"." or ` + j.Source
+	}
+	return `"."`
+}
+
 // sourcePath takes a path as people give it, the source's absolute one or one relative to the source, and makes it
 // relative to the tree; "" is the whole tree.
 func sourcePath(j config.Job, path string) (string, error) {
@@ -65,12 +75,16 @@ func sourcePath(j config.Job, path string) (string, error) {
 	if filepath.IsAbs(clean) {
 		rel, err := filepath.Rel(j.Source, clean)
 		if err != nil {
-			return "", usageError{err}
+			return "", usageError{fmt.Errorf("%s: the source of job %s, %s, is no path: give one relative to it", output.Name(path), j.Name, j.Source)}
 		}
 		clean = rel
 	}
-	if path == "" || clean == ".." || strings.HasPrefix(clean, "../") {
-		return "", usageError{fmt.Errorf("%s is not in the source %s of job %s: give a path below it, or one relative to it", output.Name(path), j.Source, j.Name)}
+	if path == "" {
+		return "", hint.With(usageError{errors.New("PATH is empty")}, "all of the source is %s", wholeSource(j))
+	}
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", hint.With(usageError{fmt.Errorf("%s is not in the source %s of job %s", output.Name(path), j.Source, j.Name)},
+			"give a path below it, or one relative to it; all of it is %s", wholeSource(j))
 	}
 	if clean == "." {
 		return "", nil

@@ -73,7 +73,15 @@ func TestRestoreCommand(t *testing.T) {
 	b.snapdiff(0, "restore", "latest", b.source, filepath.Join(to, "all"))
 	sameTrees(t, b.source, filepath.Join(to, "all"))
 	b.refused(1, "nothing is overwritten", "restore", "r1", "gone", to)
-	b.refused(1, "file does not exist", "restore", "latest", "gone", to)
+	b.refused(1, "/gone/deep\": it is there already, and nothing is overwritten\n", "restore", "r1", "gone/deep", filepath.Join(to, "gone"))
+	b.refused(1, "next: name another place, or allow it with --overwrite", "restore", "r1", "gone", to)
+	b.refused(1, "r2 has no \"gone\"\n  next: snapdiff find GLOB", "restore", "latest", "gone", to)
+	no := filepath.Join(to, "no such", "dir")
+	b.refused(1, fmt.Sprintf("there is no directory %q\n  next: mkdir -p '%s'\n", no, no), "restore", "r1", "gone", filepath.Join(no, "x"))
+	b.must(os.WriteFile(filepath.Join(to, "file"), nil, 0o600))
+	b.refused(1, fmt.Sprintf("%q is no directory", filepath.Join(to, "file")), "restore", "r1", "gone", filepath.Join(to, "file", "x"))
+	b.refused(2, "PATH is empty\n  next: all of the source is \".\" or "+b.source, "restore", "r1", "", to)
+	b.refused(2, "/ is not in the source "+b.source+" of job mail\n  next: give a path below it, or one relative to it; all of it is \".\" or "+b.source, "restore", "r1", "/", to)
 	b.refused(1, "no such restore point", "restore", "1999-01-01", "anna", to)
 	b.refused(2, "for example", "restore", "11/20/2026", "anna", to)
 	b.refused(2, "is not in the source", "restore", "r1", "/etc", to)
@@ -90,12 +98,20 @@ func TestRestoreListAndOverwrite(t *testing.T) {
 	if err := os.Mkdir(back, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b.refused(1, `restore "nothing"`, "restore", "r1", "--files-from", list, "--from0", back)
+	b.refused(1, fmt.Sprintf("restore %q: r1 has no \"nothing\"\n  next: snapdiff find GLOB", filepath.Join(back, "nothing")), "restore", "r1", "--files-from", list, "--from0", back)
 	sameTrees(t, filepath.Join(old, "gone"), filepath.Join(back, "gone"))
 	if out, err := exec.Command("sh", "-ec", "cmp "+old+"/anna/2 "+back+"/anna/2; test ! -e "+back+"/anna/1; cd "+back+"/gone; echo mine > other; echo changed > deep/1").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	b.refused(1, "--overwrite", "restore", "r1", "gone", back)
+	b.must(os.WriteFile(list, []byte("anna/2\ngone/deep/1\n"), 0o600))
+	if out := b.snapdiff(1, "restore", "r1", "--files-from", list, back); strings.Count(out, "nothing is overwritten\n") != 2 || strings.Count(out, "next: ") != 1 {
+		t.Errorf("of two files that are there already it says\n%s", out)
+	}
+	full := applytest.MountSized(t, applytest.Ext4, 16<<20)
+	b.sh("head -c 30000000 /dev/urandom > $S/big")
+	b.silent("run")
+	b.refused(1, fmt.Sprintf("restore %q: no space left on device\n  next: make room on the filesystem of %s", filepath.Join(full, "big"), full), "restore", "latest", "big", full)
 	b.snapdiff(0, "restore", "r1", "gone", back, "--overwrite")
 	sameTrees(t, filepath.Join(old, "gone/deep"), filepath.Join(back, "gone/deep"))
 	if text, err := os.ReadFile(filepath.Join(back, "gone/other")); err != nil || string(text) != "mine\n" {
@@ -271,7 +287,7 @@ func TestEraseAsksFirst(t *testing.T) {
 	if status, out, said := b.program("A=", "yes\n", "erase", "letter"); status != 0 {
 		t.Errorf("status %d:\n%s%s", status, out, said)
 	}
-	b.refused(1, "file does not exist", "restore", "r1", "letter", filepath.Join(to, "again"))
+	b.refused(1, "r1 has no \"letter\"", "restore", "r1", "letter", filepath.Join(to, "again"))
 	b.refused(1, "no restore point has it", "log", "letter")
 	if out, err := exec.Command("grep", "-rlaE", "secret of the|letter", b.store).CombinedOutput(); err == nil {
 		t.Errorf("the store still has something of it:\n%s", out)

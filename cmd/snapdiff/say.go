@@ -106,8 +106,8 @@ func (a *app) failed(ctx context.Context, cmd *cobra.Command, err error) int {
 			a.logger = logging.None()
 		}
 	}
-	said := ""
-	for _, e := range each(err) {
+	said, all := "", each(err)
+	for i, e := range all {
 		text, next := a.failure(ctx, cmd, e)
 		if text == said { // several parts that a signal stopped
 			continue
@@ -126,6 +126,11 @@ func (a *app) failed(ctx context.Context, cmd *cobra.Command, err error) int {
 			continue
 		}
 		fmt.Fprintf(stderr, "snapdiff: %s\n", output.Text(text))
+		if i+1 < len(all) {
+			if _, following := a.failure(ctx, cmd, all[i+1]); following == next { // said once, below the last of many files
+				continue
+			}
+		}
 		if next != "" {
 			fmt.Fprintf(stderr, "  next: %s\n", next)
 		}
@@ -168,8 +173,7 @@ func (a *app) failure(ctx context.Context, cmd *cobra.Command, err error) (text,
 
 // notInPoint tells that a restore point has not what was asked for.
 func notInPoint(err error) bool {
-	var at *fs.PathError
-	return errors.As(err, &at) && strings.HasPrefix(at.Op, "look up in r") && errors.Is(err, fs.ErrNotExist) || errors.Is(err, apply.ErrNowhere)
+	return is[*apply.NotInPoint](err) || errors.Is(err, apply.ErrNowhere)
 }
 
 // each gives what went wrong one by one: the errors of several jobs, and several of one job.

@@ -53,7 +53,7 @@ func TestTarCommand(t *testing.T) {
 	}
 	b.refused(2, "goes with --since", "tar", "r1", "--deleted", went)
 	b.refused(2, "has no JSON form", "tar", "r1", "--json")
-	b.refused(1, "file does not exist", "tar", "latest", "gone")
+	b.refused(1, "r2 has no \"gone\"", "tar", "latest", "gone")
 }
 
 // Sockets are named and left out; a terminal gets no archive.
