@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"snapdiff/apply"
 	"snapdiff/apply/fusefs"
 	"snapdiff/cmd/snapdiff/config"
+	"snapdiff/cmd/snapdiff/hint"
 	"snapdiff/cmd/snapdiff/job"
 	"snapdiff/cmd/snapdiff/output"
 )
@@ -83,7 +85,7 @@ func (a *app) mount(cmd *cobra.Command, o mountOptions, args []string) error {
 		if err := a.outside(dir); err != nil {
 			return err
 		}
-	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+	} else if err := os.MkdirAll(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // which it says of a dead mount
 		return fmt.Errorf("make the directory to mount on: %w", err)
 	}
 	if err := checkMountPoint(dir); err != nil {
@@ -114,14 +116,29 @@ func (a *app) reportMount(cmd *cobra.Command, j config.Job, name, dir string) (e
 	return err
 }
 
-// checkMountPoint refuses a directory where a mount would hide something.
+// checkMountPoint refuses a directory where a mount would hide something. One that is mounted already is refused too: whoever ends the mount that he was
+// told of would end that of somebody else.
 func checkMountPoint(dir string) error {
 	names, err := os.ReadDir(dir)
+	if errors.Is(err, unix.ENOTCONN) {
+		return hint.With(fmt.Errorf("a dead mount is at %s: the process that served it has ended", output.Name(dir)), "snapdiff umount %s", output.Name(dir))
+	}
 	if err != nil {
 		return fmt.Errorf("look at the directory to mount on: %w", err)
 	}
-	if len(names) > 0 {
-		return usageError{fmt.Errorf("%s is not empty: is it mounted already? Name an empty directory", output.Name(dir))}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return fmt.Errorf("look at the directory to mount on: %w", err)
+	}
+	mounts, err := job.MountPoints(mountType)
+	switch {
+	case err != nil:
+		return err
+	case slices.Contains(mounts, real):
+		return hint.With(usageError{fmt.Errorf("%s is mounted already", output.Name(dir))},
+			"it can be used; to have it once more, name an empty directory; to end it: snapdiff umount %s", output.Name(dir))
+	case len(names) > 0:
+		return hint.With(usageError{fmt.Errorf("%s is not empty", output.Name(dir))}, "name an empty directory")
 	}
 	return nil
 }

@@ -159,9 +159,11 @@ func TestMountCommand(t *testing.T) {
 			t.Errorf("mount does not print the directory: %s", out)
 		}
 		sameTrees(t, want, dir)
-		b.refused(2, "not empty", "mount", date, dir)
+		b.refused(2, dir+" is mounted already\n  next: it can be used", "mount", date, dir)
 		b.silent("umount", dir)
 		b.refused(2, "no mount", "umount", dir)
+		b.must(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+		b.refused(2, dir+" is not empty\n  next: name an empty directory", "mount", date, dir)
 	}
 	b.refused(1, "no such restore point", "mount", "r9", t.TempDir())
 }
@@ -446,6 +448,13 @@ func TestUmountAll(t *testing.T) {
 		test "$("$2" --config "$3" mount latest)" = /run/snapdiff/mail/r1; test "$("$2" --config "$3" mount --all)" = /run/snapdiff/mail/all
 		test "$(cat /run/snapdiff/mail/r1/a /run/snapdiff/mail/all/latest/a)" = aa
 		"$2" --config "$3" umount /run/snapdiff/mail/r1; test ! -e /run/snapdiff/mail/r1; "$2" --config "$3" mount r1
+		"$2" --config "$3" mount latest 2>&1 | grep -q "/run/snapdiff/mail/r1 is mounted already"
+		for p in /proc/[0-9]*; do
+			if tr '\0' ' ' < $p/cmdline | grep -q -- "--config $3 .* r1 /run/snapdiff/mail/r1 "; then kill -9 ${p#/proc/}; fi
+		done
+		while cat /run/snapdiff/mail/r1/a 2>&1 | grep -qv "not connected"; do sleep 0.05; done
+		"$2" --config "$3" mount latest 2>&1 | grep -q "next: snapdiff umount /run/snapdiff/mail/r1"
+		"$2" --config "$3" umount /run/snapdiff/mail/r1; test "$("$2" --config "$3" mount latest)" = /run/snapdiff/mail/r1
 		"$2" --config "$3" umount --all
 		! grep -q "fuse.snapdiff" /proc/self/mounts; rmdir one two; test -z "$(ls /run/snapdiff/mail)"; echo all gone`
 	program, err := os.Executable()
