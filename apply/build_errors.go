@@ -3,8 +3,13 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"snapdiff/diff"
 )
 
 // BadFile says that one inode of the snapshot could not be read, or cannot be held by the mirror's filesystem. The run
@@ -26,6 +31,28 @@ func (b *BadFile) Error() string {
 
 // Unwrap gives the cause.
 func (b *BadFile) Unwrap() error { return b.Err }
+
+// reasonOf is an error of the file at path for who names that himself: a path may be long.
+func reasonOf(err error, path string) string {
+	bad, ok := err.(*BadFile)
+	if !ok || bad.Path != path {
+		return err.Error()
+	}
+	cause := bad.Err
+	if at, ok := cause.(*fs.PathError); ok {
+		cause = at.Err
+	}
+	return strings.TrimSuffix(bad.Op, " of") + ": " + cause.Error()
+}
+
+// CannotHold tells a problem of a file that comes from what the mirror's filesystem, or any mirror, can hold: to try it again does not help. The store keeps
+// problems as texts, which end with the cause.
+func CannotHold(problem error) bool {
+	text := problem.Error()
+	return slices.ContainsFunc([]error{unix.ENAMETOOLONG, unix.EMLINK, unix.EFBIG, unix.EILSEQ, unix.EOVERFLOW, unix.EOPNOTSUPP,
+		unix.ENOSPC, unix.EDQUOT, unix.E2BIG, unix.ERANGE, errCannotHold, diff.ErrTooDeep}, // no room: for an attribute, see xattrError
+		func(cause error) bool { return strings.HasSuffix(text, cause.Error()) })
+}
 
 // IsBadFile tells an error that concerns one inode only.
 func IsBadFile(err error) bool {

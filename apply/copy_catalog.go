@@ -63,7 +63,7 @@ func (c catalogMarks) mark(batch copyBatch) error {
 		}
 		for _, b := range batch.bad {
 			err := c.query(`INSERT OR REPLACE INTO pending(path, ino, gen, reason) VALUES (?, ?, ?, ?)`, nil,
-				[]byte(b.path), int64(b.key.Ino), int64(b.key.Gen), b.err.Error())
+				[]byte(b.path), int64(b.key.Ino), int64(b.key.Gen), reasonOf(b.err, b.path))
 			if err != nil {
 				return err
 			}

@@ -195,7 +195,7 @@ func (s *Store) replacePending(p *plan, problems []Problem) error {
 func (s *Store) addPending(problems []Problem) error {
 	for _, b := range problems {
 		err := s.exec(`INSERT OR REPLACE INTO pending(path, ino, gen, reason) VALUES (?, ?, ?, ?)`,
-			[]byte(b.Path), int64(b.Key.Ino), int64(b.Key.Gen), b.Err.Error())
+			[]byte(b.Path), int64(b.Key.Ino), int64(b.Key.Gen), reasonOf(b.Err, b.Path))
 		if err != nil {
 			return err
 		}

@@ -131,9 +131,10 @@ func TestIncompleteRuns(t *testing.T) {
 	b.sh("setfattr -n user.big -v $(head -c 8000 /dev/zero | tr '\\0' x) $S/b $S")
 	for _, name := range []string{"first", "later"} {
 		b.write(name)
-		b.refused(3, "not copied: b: ", "run")
+		b.refused(3, "not copied: b: set attribute \"user.big\": ", "run")
 		b.untouched(name)
 	}
+	b.refused(3, "next: see the files named above; each run tries them again; 2 of them this mirror cannot hold: exclude them", "run")
 	out := b.snapdiff(3, "run", "--json")
 	if !strings.Contains(out, `{"path":"b","error":`) || !strings.Contains(out, `{"path":".","error":`) || !strings.Contains(out, `"incomplete":2`) {
 		t.Errorf("run --json:\n%s", out)
@@ -144,6 +145,23 @@ func TestIncompleteRuns(t *testing.T) {
 	b.silent("run")
 	b.equal()
 	b.checkCatalog()
+}
+
+// A file that is not copied is named once, however long its path is.
+func TestIncompleteRunNamesLongPathsOnce(t *testing.T) {
+	b := newJobBench(t, "")
+	applytest.Apply(t, b.source, applytest.Deep("deep", 40))
+	b.snapdiff(0, "init")
+	for _, args := range [][]string{{"run"}, {"run"}, {"run", "--full"}} {
+		out := b.snapdiff(3, args...)
+		line, _, _ := strings.Cut(out, "\n")
+		if len(line) > 500 || strings.Count(line, "deep/") != 1 || !strings.Contains(line, " ... ") || !strings.HasSuffix(line, ": copy: it lies too deep: paths of more than 8192 bytes are not copied") {
+			t.Errorf("%q says\n%s", args, out)
+		}
+	}
+	if status, out := b.any("check"); status != 0 || len(out) > 1500 || !strings.Contains(out, "the first is deep/") {
+		t.Errorf("check: status %d\n%s", status, out)
+	}
 }
 
 // TestFullDisk has a store on a btrfs without a byte left, where a write to mapped memory ends a program. What only reads works,

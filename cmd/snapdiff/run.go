@@ -166,7 +166,7 @@ func (a *app) reportRun(stdout, stderr io.Writer, r *job.Report) error {
 		warn = func(text string, attrs ...any) { a.note(slog.LevelWarn, r.Job, r.Run, text, attrs...) }
 	}
 	for _, p := range r.Incomplete {
-		warn("not copied: "+output.Name(p.Path.Path)+": "+p.Error, "path", p.Path.Path)
+		warn("not copied: "+job.ShortName(p.Path.Path)+": "+p.Error, "path", p.Path.Path)
 	}
 	for _, w := range r.Warnings {
 		warn(w)

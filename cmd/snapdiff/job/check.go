@@ -336,7 +336,7 @@ func (c *checker) look(ctx context.Context, store *apply.Store, src source.Sourc
 	pending, err := store.Pending()
 	if len(pending) > 0 {
 		c.say(Warning, "snapdiff run "+c.job.Name+" names them and tries again", "%s files could not be copied, the first is %s: %v", output.Count(int64(len(pending))),
-			output.Name(shown(pending[0].Path)), pending[0].Err)
+			ShortName(shown(pending[0].Path)), pending[0].Err)
 	}
 	return err
 }

@@ -53,7 +53,10 @@ func (e *NoNativeDiff) Error() string {
 }
 
 // Incomplete says that the mirror lacks files that could not be copied; everything else is done.
-type Incomplete struct{ Files int }
+type Incomplete struct {
+	Files int
+	Unfit int // those of them that the mirror's filesystem cannot hold
+}
 
 // Error gives the number of files.
 func (e *Incomplete) Error() string {
@@ -62,5 +65,9 @@ func (e *Incomplete) Error() string {
 
 // Hint is what to do next.
 func (e *Incomplete) Hint() string {
-	return "see the files named above; each run tries them again"
+	next := "see the files named above; each run tries them again"
+	if e.Unfit > 0 {
+		next += fmt.Sprintf("; %s of them this mirror cannot hold: exclude them, or use a mirror that can hold them", output.Count(int64(e.Unfit)))
+	}
+	return next
 }

@@ -30,6 +30,7 @@ type Report struct {
 	// Failed is the number of files that could not be copied; Incomplete names them, in the report of the run itself.
 	Failed     int64     `json:"incomplete"`
 	Incomplete []Problem `json:"problems,omitempty"`
+	unfit      int       // those that the mirror's filesystem cannot hold
 	Warnings   []string  `json:"warnings,omitempty"`
 	// Skipped are the nested subvolumes or datasets, which are not followed, in the report of the run itself.
 	Skipped []output.Path `json:"skipped,omitempty"`

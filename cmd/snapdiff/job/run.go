@@ -165,8 +165,8 @@ func Run(ctx context.Context, j config.Job, opts Options) (reports []*Report, er
 		return reports, err
 	}
 	r.store.Settle() // while snapshots are being destroyed
-	if n := len(reports[len(reports)-1].Incomplete); n > 0 {
-		return reports, &Incomplete{n}
+	if last := reports[len(reports)-1]; len(last.Incomplete) > 0 {
+		return reports, &Incomplete{len(last.Incomplete), last.unfit}
 	}
 	return reports, nil
 }
@@ -485,6 +485,12 @@ func shown(path string) string {
 	return path
 }
 
+// ShortName is output.Name of a path that may be long: of one of thousands of bytes both ends are enough on a line for people.
+func ShortName(path string) string {
+	const most = 300
+	return output.Shorten(output.Name(path), most)
+}
+
 // dropUnused destroys the snapshot of a run that failed, unless the store needs it to finish that run or holds it.
 func (r *runner) dropUnused(mark snapshot.Mark, failed error) error {
 	if failed == nil {
@@ -559,6 +565,9 @@ func (r *runner) report(result *apply.Result) (*Report, error) {
 	}
 	for _, p := range result.Incomplete {
 		report.Incomplete = append(report.Incomplete, Problem{output.NewPath(shown(p.Path)), p.Err.Error()})
+		if apply.CannotHold(p.Err) {
+			report.unfit++
+		}
 	}
 	return report, nil
 }
