@@ -74,6 +74,29 @@ func TestExclude(t *testing.T) {
 	b.refused(2, "snapdiff.toml:4: [jobs.mail] exclude pattern", "run")
 }
 
+// A run that is held because of what was changed in the configuration says so.
+func TestHeldByExclude(t *testing.T) {
+	b := newJobBench(t, "max_deleted = 1\nmax_changed = 2")
+	b.write("a/1", "a/2", "a/3", "b")
+	b.snapdiff(0, "init")
+	b.silent("run")
+	b.configure("max_deleted = 1\nmax_changed = 2\nexclude = [\"/a\"]")
+	const deleted, changed = "more than max_deleted = 1 (exclude was changed in the configuration)", "more than max_changed = 2 (exclude was changed in the configuration)"
+	for _, args := range [][]string{{"run", "--dry-run"}, {"run", "--dry-run", "--full"}, {"run"}, {"status"}} {
+		if status, out := b.any(args...); !strings.Contains(out, deleted) || !strings.Contains(out, changed) {
+			t.Errorf("%q: status %d\n%s", args, status, out)
+		}
+	}
+	b.snapdiff(0, "run", "--approve", "r2")
+	b.mirrorHas("b")
+	b.configure("max_deleted = 1")
+	b.snapdiff(0, "run")
+	b.sh("rm $S/a/1 $S/a/2")
+	if out := b.snapdiff(5, "run"); strings.Contains(out, "exclude") {
+		t.Errorf("nothing was changed in the configuration:\n%s", out)
+	}
+}
+
 // A first copy that was begun, went on and was finished with different patterns in between is compared in full: part of it may
 // lack what the patterns now let in.
 func TestExcludeChangesDuringTheFirstCopy(t *testing.T) {

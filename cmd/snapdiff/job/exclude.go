@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -27,12 +28,13 @@ func (r *runner) readExclude() error {
 		return err
 	}
 	made, err := r.store.Meta(metaExclude)
-	if err == nil && made != r.excludeText() && r.why == "" {
-		r.why = whyExclude
+	if last.Mark.Recursive != r.job.Recursive {
+		r.configured = source.WhyRecursive(r.job.Recursive) + " in the configuration"
 	}
-	if last.Mark.Recursive != r.job.Recursive && r.why == "" {
-		r.why = source.WhyRecursive(r.job.Recursive) + " in the configuration"
+	if err == nil && made != r.excludeText() {
+		r.configured = whyExclude
 	}
+	r.why = cmp.Or(r.why, r.configured)
 	return err
 }
 
@@ -71,7 +73,7 @@ func (r *runner) finishedExclude() error {
 		return err
 	}
 	if r.why == whyExclude { // is asked again
-		r.why = ""
+		r.why, r.configured = "", ""
 	}
 	return r.store.SetMeta(metaExclude, text)
 }

@@ -109,6 +109,10 @@ func (r *runner) weigh(ctx context.Context, run *apply.Run) (*Held, error) {
 	}
 	h := &Held{Mark: run.Mark, Files: files, Changed: gate.Changed(run.Changes), Since: time.Now()}
 	approved := Held{Deleted: -1, Changed: -1}
+	because := ""
+	if r.configured != "" {
+		because = " (" + r.configured + ")"
+	}
 	if r.approved != nil {
 		approved = *r.approved
 	}
@@ -116,10 +120,10 @@ func (r *runner) weigh(ctx context.Context, run *apply.Run) (*Held, error) {
 		h.Deleted = gate.Deleted(run.Changes)
 	}
 	if r.job.MaxDeleted.Exceeded(h.Deleted, files) && h.Deleted > approved.Deleted {
-		h.Why = append(h.Why, tooMany("deleted", h.Deleted, files, "max_deleted = "+r.job.MaxDeleted.String()))
+		h.Why = append(h.Why, tooMany("deleted", h.Deleted, files, "max_deleted = "+r.job.MaxDeleted.String())+because)
 	}
 	if r.job.MaxChanged.Exceeded(h.Changed, files) && h.Changed > approved.Changed {
-		h.Why = append(h.Why, tooMany("changed or deleted", h.Changed, files, "max_changed = "+r.job.MaxChanged.String()))
+		h.Why = append(h.Why, tooMany("changed or deleted", h.Changed, files, "max_changed = "+r.job.MaxChanged.String())+because)
 	}
 	if r.job.Ransomware == config.RansomwareHold && len(approved.Signs) == 0 {
 		if h.Signs, err = gate.Encrypted(ctx, run.Changes, run.Base, run.Next); err != nil {

@@ -59,11 +59,13 @@ type runner struct {
 	known   string // identity of the source that the store mirrors; "" where init was cut off
 	exclude *diff.Exclude
 	// why is why this run has to compare in full; "" if it need not.
-	why     string
-	skipped []output.Path  // nested subvolumes that the run met
-	dirs    *diff.DirCount // of a native comparison, for the report
-	back    string         // that an altered mirror was brought back; "" if it was not
-	clock   string         // what is to be said of it; see noteClock
+	why string
+	// configured is what was changed in the configuration, so that files come or go which did not in the source; "" if nothing was.
+	configured string
+	skipped    []output.Path  // nested subvolumes that the run met
+	dirs       *diff.DirCount // of a native comparison, for the report
+	back       string         // that an altered mirror was brought back; "" if it was not
+	clock      string         // what is to be said of it; see noteClock
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
 	// destroying gives the error of Options.Destroy when that has ended; nil: it was not called.
