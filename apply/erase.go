@@ -22,6 +22,16 @@ type Erased struct {
 	Points []int64 // the restore points that had the path
 	Files  int64   // files and directories of which something goes
 	Bytes  int64   // contents that go
+	// Elsewhere are other paths at which files and directories of those stay, of a directory its own alone; the first of them, where More says that there are
+	// others.
+	Elsewhere []ErasedElsewhere
+	More      bool
+}
+
+// ErasedElsewhere is a path that still leads to something of which another path was erased.
+type ErasedElsewhere struct {
+	Path   string
+	Points []int64
 }
 
 // Erase removes a path, relative to the root, and all below it from every restore point, with contents and attributes. What also
@@ -30,12 +40,15 @@ type Erased struct {
 // The rows change in one transaction; what history then does not need goes to trash and is removed after it. What a cut
 // leaves in trash the next erase, prune or run removes.
 func (s *Store) Erase(ctx context.Context, path string, dry bool, opts Options) (Erased, error) {
-	e := &eraser{pruner: pruner{s: s, ctx: ctx, opts: opts, dry: dry}, reach: map[[2]int64]bool{}}
+	e := &eraser{pruner: pruner{s: s, ctx: ctx, opts: opts, dry: dry}, reach: map[[2]int64]bool{}, tops: map[int64]int64{}}
 	err := e.erase(path)
 	for _, l := range e.leases {
 		err = errors.Join(err, giveBack(l))
 	}
 	if err != nil {
+		if path == "" {
+			path = "."
+		}
 		err = fmt.Errorf("erase %q: %w", path, err)
 	}
 	return e.erased, err
@@ -47,6 +60,7 @@ type eraser struct {
 	erased Erased
 	points []int64
 	reach  map[[2]int64]bool // whether a directory is to be seen at a restore point
+	tops   map[int64]int64   // what the path means, by restore point
 }
 
 func (e *eraser) erase(path string) error {
@@ -156,6 +170,9 @@ func (e *eraser) rows(path string) error {
 	if err := e.dropVersions(batch); err != nil {
 		return err
 	}
+	if err := e.elsewhere(all); err != nil {
+		return err
+	}
 	for _, node := range all {
 		if seen, err := e.seen(node); err != nil || seen {
 			if err != nil {
@@ -197,6 +214,7 @@ func (e *eraser) find(path string) (places map[erasedPlace]map[int64]bool, nodes
 		}
 		places[place][point] = true
 		nodes = append(nodes, node)
+		e.tops[point] = node
 		e.erased.Points = append(e.erased.Points, point)
 		if err := e.lock(point); err != nil {
 			return nil, nil, err

@@ -2,6 +2,8 @@ package apply
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -116,12 +118,7 @@ func (e *eraser) seenAt(node, point int64) (bool, error) {
 	if seen, known := e.reach[key]; known {
 		return seen, nil
 	}
-	var places []erasedPlace
-	err := e.s.query(`SELECT dir, name FROM entries WHERE node = ?1 UNION SELECT dir, name FROM names WHERE node = ?1
-		UNION SELECT parent, name FROM nodes WHERE id = ?1 AND alive AND parent <> 0`, func(row *sqlite.Stmt) error {
-		places = append(places, erasedPlace{row.ColumnInt64(0), columnBytes(row, 1)})
-		return nil
-	}, node)
+	places, err := e.placesOf(node)
 	if err != nil {
 		return false, err
 	}
@@ -140,4 +137,142 @@ func (e *eraser) seenAt(node, point int64) (bool, error) {
 	}
 	e.reach[key] = seen
 	return seen, nil
+}
+
+// placesOf are all names that a node has or had.
+func (e *eraser) placesOf(node int64) (places []erasedPlace, err error) {
+	err = e.s.query(`SELECT dir, name FROM entries WHERE node = ?1 UNION SELECT dir, name FROM names WHERE node = ?1
+		UNION SELECT parent, name FROM nodes WHERE id = ?1 AND alive AND parent <> 0`, func(row *sqlite.Stmt) error {
+		places = append(places, erasedPlace{row.ColumnInt64(0), columnBytes(row, 1)})
+		return nil
+	}, node)
+	return places, err
+}
+
+// maxElsewhere is how many files and directories are named that stay elsewhere.
+const maxElsewhere = 100
+
+// elsewhere notes the names that nodes still have after theirs were hidden.
+func (e *eraser) elsewhere(nodes []int64) error {
+	stays := map[int64]bool{}
+	for _, node := range nodes {
+		seen, err := e.seen(node)
+		if err == nil && seen {
+			seen, err = e.wasErased(node)
+		}
+		if err != nil {
+			return err
+		}
+		stays[node] = seen
+	}
+	found := map[string][]int64{}
+	named := 0
+	for _, node := range nodes {
+		if !stays[node] {
+			continue
+		}
+		if named == maxElsewhere {
+			e.erased.More = true
+			break
+		}
+		before := len(found)
+		if err := e.namesOf(node, stays, found); err != nil {
+			return err
+		}
+		if len(found) > before {
+			named++
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(found)) {
+		e.erased.Elsewhere = append(e.erased.Elsewhere, ErasedElsewhere{path, found[path]})
+	}
+	return nil
+}
+
+// wasErased tells whether a node had a name at the erased path or below it, at any restore point. What else was in a directory that has another
+// place at another time has nothing to do with it.
+func (e *eraser) wasErased(node int64) (bool, error) {
+	for _, point := range e.erased.Points {
+		if was, err := e.wasErasedAt(node, point); was || err != nil {
+			return was, err
+		}
+	}
+	return false, nil
+}
+
+func (e *eraser) wasErasedAt(node, point int64) (bool, error) {
+	if e.tops[point] == node {
+		return true, nil
+	}
+	places, err := e.placesOf(node)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range places {
+		means, err := e.meaning(p.dir, p.name, point)
+		if err == nil && means == node && p.dir != rootNode {
+			if was, err := e.wasErasedAt(p.dir, point); was || err != nil {
+				return was, err
+			}
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// namesOf adds to found the paths of a node at all restore points, but for those in directories that stay too.
+func (e *eraser) namesOf(node int64, stays map[int64]bool, found map[string][]int64) error {
+	places, err := e.placesOf(node)
+	if err != nil {
+		return err
+	}
+	for _, p := range places {
+		if stays[p.dir] {
+			continue
+		}
+		for _, point := range e.points {
+			means, err := e.meaning(p.dir, p.name, point)
+			if err != nil {
+				return err
+			}
+			if means != node {
+				continue
+			}
+			dir, there, err := e.pathAt(p.dir, point)
+			if err != nil {
+				return err
+			}
+			if there {
+				path := join(dir, p.name)
+				found[path] = append(found[path], point)
+			}
+		}
+	}
+	return nil
+}
+
+// pathAt is where a directory is at a restore point.
+func (e *eraser) pathAt(dir, point int64) (path string, there bool, err error) {
+	if dir == rootNode {
+		return "", true, nil
+	}
+	places, err := e.placesOf(dir)
+	if err != nil {
+		return "", false, err
+	}
+	for _, p := range places {
+		means, err := e.meaning(p.dir, p.name, point)
+		if err != nil {
+			return "", false, err
+		}
+		if means != dir {
+			continue
+		}
+		if up, there, err := e.pathAt(p.dir, point); err != nil || there {
+			return join(up, p.name), there, err
+		}
+	}
+	return "", false, nil
 }

@@ -3,6 +3,7 @@ package apply_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -55,6 +56,9 @@ func TestErase(t *testing.T) {
 	foretold, err := p.erase("secret", true, nil)
 	if err != nil || len(foretold.Points) != 3 || foretold.Files < 5 || foretold.Bytes == 0 {
 		t.Fatalf("%+v %v", foretold, err)
+	}
+	if got := fmt.Sprint(foretold.Elsewhere); got != "[{other/l [1 2 3 4]} {other/m [2 3 4]}]" || foretold.More {
+		t.Errorf("it stays as %s, %v", got, foretold.More)
 	}
 	for steps := 0; ; steps++ { // killed before each step
 		left := steps

@@ -30,7 +30,7 @@ func newEraseCommand(a *app) *cobra.Command {
 		Short:       "Remove a path from all restore points, for good",
 		Long: `Removes PATH and all below it from every restore point, with contents and attributes, as a legal request may want it. It says
 what goes and asks first. The mirror follows the source: what the newest restore point still has must be deleted in the
-source first, and a run made. A file that also has a name elsewhere, or was moved, stays under its other names: erase these too.`,
+source first, and a run made. A file that also has a name elsewhere, or was moved, stays under its other names: it lists them, erase these too.`,
 		Example: "  snapdiff erase /srv/mail/anna --dry-run\n  snapdiff erase -j mail anna/letter.txt",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,6 +86,14 @@ type eraseRecord struct {
 	Files  int64    `json:"files"`
 	Bytes  int64    `json:"bytes"`
 	DryRun bool     `json:"dry_run"`
+	// Elsewhere are other paths at which some of it stays.
+	Elsewhere []elsewhereRecord `json:"elsewhere,omitempty"`
+	More      bool              `json:"more_elsewhere,omitempty"`
+}
+
+type elsewhereRecord struct {
+	output.Path
+	Points string `json:"restore_points"`
 }
 
 // reportErased says what goes.
@@ -95,10 +103,28 @@ func (a *app) reportErased(w io.Writer, j config.Job, path string, e apply.Erase
 		runs[i] = fmt.Sprintf("r%d", run)
 	}
 	if a.json {
-		return output.JSON(w, eraseRecord{j.Name, output.NewPath(path), runs, e.Files, e.Bytes, dry})
+		record := eraseRecord{Job: j.Name, Path: output.NewPath(path), Runs: runs, Files: e.Files, Bytes: e.Bytes, DryRun: dry, More: e.More}
+		for _, stays := range e.Elsewhere {
+			record.Elsewhere = append(record.Elsewhere, elsewhereRecord{output.NewPath(stays.Path), apply.PointsText(stays.Points)})
+		}
+		return output.JSON(w, record)
 	}
 	_, err := fmt.Fprintf(w, "%s is in %d restore points: %s\n%s changed or deleted files and directories, %s of history, go for good\n",
 		output.Name(path), len(runs), strings.Join(runs, ", "), output.Count(e.Files), output.Size(e.Bytes))
+	if err != nil || len(e.Elsewhere) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(w, "under other names it stays; erase these too:"); err != nil {
+		return err
+	}
+	for _, stays := range e.Elsewhere {
+		if _, err := fmt.Fprintf(w, "  %s (%s)\n", output.Name(stays.Path), apply.PointsText(stays.Points)); err != nil {
+			return err
+		}
+	}
+	if e.More {
+		_, err = fmt.Fprintln(w, "  and more")
+	}
 	return err
 }
 

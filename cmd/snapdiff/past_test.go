@@ -420,6 +420,13 @@ func TestEraseCommand(t *testing.T) {
 	if out := b.snapdiff(0, "erase", "gone", "--dry-run", "--json"); !strings.HasPrefix(out, `{"job":"mail","path":"gone","runs":["r1"],`) {
 		t.Errorf("erase --json: %s", out)
 	}
+	if out := b.snapdiff(0, "erase", "bert", "--dry-run"); !strings.HasSuffix(out, "under other names it stays; erase these too:\n  carl (r2)\n") {
+		t.Errorf("erase --dry-run of a directory that moved: %s", out)
+	}
+	if out := b.snapdiff(0, "erase", "bert", "--dry-run", "--json"); !strings.Contains(out, `"elsewhere":[{"path":"carl","restore_points":"r2"}]`) {
+		t.Errorf("erase --json: %s", out)
+	}
+	b.refused(1, `erase ".": that is everything`, "erase", ".")
 	b.refused(1, "nothing was erased", "erase", "gone") // standard input is empty
 	b.snapdiff(0, "erase", "gone", "--yes")
 	b.refused(1, "no restore point has it", "erase", "gone", "--dry-run")
@@ -428,6 +435,17 @@ func TestEraseCommand(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(old, "gone")); err != nil {
 		t.Fatal(err)
 	}
+	b.sh("mkdir $S/sdir; echo x > $S/sdir/s1; ln $S/sdir/s1 $S/sdir/s2; ln $S/sdir/s1 $S/elsewhere; echo y > $S/sdir/y")
+	b.silent("run")
+	b.sh("rm -r $S/sdir")
+	b.silent("run")
+	if out := b.snapdiff(0, "erase", "sdir/s2", "--dry-run"); !strings.HasSuffix(out, "erase these too:\n  elsewhere (r3, r4)\n  sdir/s1 (r3)\n") {
+		t.Errorf("erase --dry-run of a file with several names: %s", out)
+	}
+	if out := b.snapdiff(0, "erase", "sdir", "--dry-run"); !strings.HasSuffix(out, "erase these too:\n  elsewhere (r3, r4)\n") {
+		t.Errorf("erase --dry-run of a directory with such files: %s", out)
+	}
+	b.snapdiff(0, "erase", "sdir/y", "--yes")
 	sameTrees(t, filepath.Join(old, "anna"), filepath.Join(to, "anna"))
 	if _, err := os.Lstat(filepath.Join(to, "gone")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it was restored: %v", err)
