@@ -161,9 +161,9 @@ func chooseTwo(w io.Writer, j config.Job, args []string) (from, to int64, err er
 	for i, text := range []string{argument(args, 0), argument(args, 1)} {
 		switch {
 		case text != "":
-			chosen[i], err = pickDate(text, points)
+			chosen[i], err = pickDate(w, text, points)
 		case i == 1:
-			chosen[i], err = pickDate("latest", points)
+			chosen[i], err = pickDate(w, "latest", points)
 		case len(points) < 2:
 			err = hint.With(errors.New("there are fewer than two restore points: nothing to compare"),
 				"what the next run would do: snapdiff run %s --dry-run", j.Name)
@@ -188,10 +188,14 @@ func argument(args []string, i int) string {
 	return ""
 }
 
-func pickDate(text string, points []dates.Point) (dates.Point, error) {
+func pickDate(w io.Writer, text string, points []dates.Point) (dates.Point, error) {
 	d, err := dates.Parse(text, time.Now())
 	if err != nil {
 		return dates.Point{}, usageError{err}
 	}
-	return d.Pick(points)
+	point, err := d.Pick(points)
+	if err == nil {
+		sayFuture(w, d, point)
+	}
+	return point, err
 }

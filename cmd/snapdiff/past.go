@@ -41,8 +41,16 @@ func chooseRun(w io.Writer, j config.Job, date string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("job %s: %w", j.Name, err)
 	}
+	sayFuture(w, d, point)
 	_, err = fmt.Fprintf(w, "restore point %s\n", point)
 	return point.Run, err
+}
+
+// sayFuture says that a date lies ahead: it finds a restore point all the same, which may not be what was meant.
+func sayFuture(w io.Writer, d dates.Date, found dates.Point) {
+	if d.Future() {
+		fmt.Fprintf(w, "%s is in the future: the newest restore point that is not later is r%d\n", d, found.Run)
+	}
 }
 
 // outside refuses to write at a path that is in a store of the configuration.

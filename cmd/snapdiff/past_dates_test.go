@@ -47,6 +47,22 @@ func (b *jobBench) dated(moments ...string) {
 	}
 }
 
+// A date that lies ahead finds the newest restore point, and it is said.
+func TestDatesInTheFuture(t *testing.T) {
+	b, _ := twoPoints(t)
+	ahead := time.Now().AddDate(0, 0, 2).Format("2006-01-02")
+	said := ahead + " is in the future: the newest restore point that is not later is r2\n"
+	dir := t.TempDir()
+	b.refused(0, said+"restore point r2 of ", "restore", ahead, "anna", dir)
+	b.refused(0, said+"from r1 of ", "diff", "r1", ahead)
+	for _, date := range []string{"now", "today", "latest", fmt.Sprintf("@%d", time.Now().Unix())} {
+		if out := b.snapdiff(0, "diff", "r1", date); strings.Contains(out, "future") || !strings.Contains(out, "to r2 of ") {
+			t.Errorf("%s:\n%s", date, out)
+		}
+	}
+	b.refused(1, "no such restore point", "diff", "@0", "now")
+}
+
 // What people write is taken in their time zone; where the clocks are put back or forward nothing is guessed; and what was chosen
 // is said.
 func TestDatesInTimeZones(t *testing.T) {

@@ -56,6 +56,7 @@ const datesTopic = `Wherever a command takes a DATE, these are understood. The n
   today, yesterday, monday     a weekday is the last one before today
   '3 days ago'                 days, weeks, months, years: at the end of that day
   '2 hours ago'                minutes and hours: at that moment
+  now, @1795600298             this moment; a second, as date +%s prints it
 
 A local time that summer time skips or shows twice is refused, with the two ways to write it. Nothing is guessed.
 

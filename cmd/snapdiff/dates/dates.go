@@ -8,6 +8,8 @@
 //	today, yesterday, monday     days; a weekday is the last one before today
 //	3 days ago                   a day (days, weeks, months, years)
 //	2 hours ago                  a moment (hours, minutes)
+//	now                          this moment
+//	@1795600298                  a second, counted from 1970 in UTC, as date +%s prints it
 //
 // What is meant is always the newest restore point that is not later. Each form means the end of the smallest unit
 // written: a day its last nanosecond, 14:00 all of that minute. So a date that was copied from a listing finds the restore
@@ -36,6 +38,7 @@ type Date struct {
 	latest bool
 	run    int64     // 0: not a run
 	until  time.Time // inclusive
+	future bool
 }
 
 // Run gives the run's number when a run was named.
@@ -47,6 +50,9 @@ func (d Date) Latest() bool { return d.latest }
 // Until is the last moment that the restore point may have; zero for a run and for latest.
 func (d Date) Until() time.Time { return d.until }
 
+// Future tells that what was written had not begun when it was read, so that no restore point should be as late.
+func (d Date) Future() bool { return d.future }
+
 // String is the date as it was written.
 func (d Date) String() string { return d.text }
 
@@ -54,6 +60,7 @@ var (
 	runForm   = regexp.MustCompile(`^r([1-9][0-9]{0,17})$`)
 	dayForm   = regexp.MustCompile(`^([0-9]{4})-([0-9]{2})-([0-9]{2})$`)
 	timeForm  = regexp.MustCompile(`^([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?(?: ?(Z|[+-][0-9]{2}:?[0-9]{2}))?$`)
+	epochForm = regexp.MustCompile(`^@([0-9]{1,12})$`)
 	agoForm   = regexp.MustCompile(`^([1-9][0-9]{0,4}) (minute|hour|day|week|month|year)s? ago$`)
 	looksLike = regexp.MustCompile(`^[0-9]{1,4}[./-][0-9]{1,2}([./-][0-9]{1,4})?`)
 	clockOnly = regexp.MustCompile(`^[0-9]{1,2}:[0-9]{2}`)
@@ -74,7 +81,9 @@ func Parse(text string, now time.Time) (Date, error) {
 	if err != nil {
 		return Date{}, fmt.Errorf("%w: %q: %s; %s", ErrSyntax, text, err.Error(), examples)
 	}
-	return Date{text: text, until: until}, nil
+	// A day is no future while it is on, nor is the minute in which a time was written.
+	future := until.After(endOfDay(civilOf(now), now.Location())) || !dayForm.MatchString(text) && word != "today" && until.After(now.Add(time.Minute))
+	return Date{text: text, until: until, future: future}, nil
 }
 
 // parseUntil reads the forms that mean a moment.
@@ -85,10 +94,15 @@ func parseUntil(text, word string, now time.Time) (time.Time, error) {
 	if m := timeForm.FindStringSubmatch(text); m != nil {
 		return parseTime(m, now.Location())
 	}
+	if m := epochForm.FindStringSubmatch(text); m != nil {
+		return parseEpoch(m[1], now.Location())
+	}
 	if m := agoForm.FindStringSubmatch(word); m != nil {
 		return parseAgo(m, now)
 	}
 	switch word {
+	case "now":
+		return now, nil
 	case "today":
 		return endOfDay(civilOf(now), now.Location()), nil
 	case "yesterday":
@@ -180,6 +194,16 @@ func parseZone(zone string) (time.Duration, error) {
 		offset = -offset
 	}
 	return offset, nil
+}
+
+// parseEpoch reads seconds since 1970.
+func parseEpoch(digits string, loc *time.Location) (time.Time, error) {
+	const last = 253402214400 // a day before the year 10000, which the other forms cannot write
+	seconds, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || seconds > last {
+		return time.Time{}, errors.New("that is after 9999")
+	}
+	return time.Unix(seconds+1, -1).In(loc), nil
 }
 
 // parseAgo reads "3 days ago". Days and longer are days of the calendar, so that summer time does not shift them; the

@@ -44,6 +44,9 @@ func TestParse(t *testing.T) {
 		"2 years ago":                "2024-11-25T23:59:59.999999999+01:00",
 		"90 minutes ago":             "2026-11-25T09:00:00.0000005+01:00",
 		"48 hours ago":               "2026-11-23T10:30:00.0000005+01:00",
+		"now":                        "2026-11-25T10:30:00.0000005+01:00",
+		"@1795600298":                "2026-11-25T10:51:38.999999999+01:00",
+		"@0":                         "1970-01-01T01:00:00.999999999+01:00",
 	} {
 		d, err := Parse(text, now)
 		if err != nil {
@@ -52,6 +55,20 @@ func TestParse(t *testing.T) {
 		}
 		if got := d.Until().Format(stamp); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// What lies ahead is told from the day or minute that is on.
+func TestFuture(t *testing.T) {
+	now := time.Date(2026, 11, 25, 10, 30, 30, 0, zone(t, "Europe/Berlin"))
+	for text, want := range map[string]bool{
+		"today": false, "2026-11-25": false, "yesterday": false, "now": false, "2026-11-25 10:30": false, "2026-11-25T09:30:30Z": false, "latest": false, "r9": false,
+		"1 hour ago": false, "@1795599030": false, "monday": false,
+		"2026-11-26": true, "2026-11-25 10:32": true, "2026-11-25T10:30Z": true, "2027-01-01 00:00": true, "@1795685430": true, "9999-12-31": true,
+	} {
+		if d, err := Parse(text, now); err != nil || d.Future() != want {
+			t.Errorf("%s: %v %v, want %v", text, d.Future(), err, want)
 		}
 	}
 }
@@ -101,7 +118,10 @@ func TestParseRefuses(t *testing.T) {
 		"last monday":             "no such form",
 		"mon":                     "no such form",
 		"tomorrow":                "no such form",
-		"now":                     "no such form",
+		"@":                       "no such form",
+		"@-1":                     "no such form",
+		"@1795600298.5":           "no such form",
+		"@999999999999":           "after 9999",
 		"r0":                      "no such form",
 		"r017":                    "no such form",
 		"17":                      "no such form",
@@ -213,7 +233,7 @@ func TestSaidDateFindsItsPoint(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"2026-11-20", "2026-03-29 02:30", "2026-10-25T02:30:05+01:00", "3 days ago", "monday", "latest", "r17", "9999-12-31"} {
+	for _, seed := range []string{"2026-11-20", "2026-03-29 02:30", "2026-10-25T02:30:05+01:00", "3 days ago", "monday", "latest", "r17", "9999-12-31", "now", "@1795600298", "@253402214400"} {
 		f.Add(seed, int64(1763980000))
 	}
 	loc := zone(f, "Europe/Berlin")
