@@ -131,11 +131,12 @@ func (a *app) runJob(cmd *cobra.Command, j config.Job, opts job.Options) error {
 func (a *app) noteFailed(cmd *cobra.Command, j config.Job, err error) {
 	ctx := cmd.Context()
 	f := job.Failed{Time: time.Now(), Status: exitStatus(ctx, err)}
-	for _, e := range each(err) {
-		if f.Error == "" || exitStatus(ctx, e) == f.Status {
-			f.Error, _ = a.failure(ctx, cmd, e)
+	for _, one := range a.failures(ctx, cmd, err) {
+		same := exitStatus(ctx, one.err) == f.Status
+		if f.Error == "" || same {
+			f.Error = one.text
 		}
-		if exitStatus(ctx, e) == f.Status {
+		if same {
 			break
 		}
 	}

@@ -106,16 +106,12 @@ func (a *app) failed(ctx context.Context, cmd *cobra.Command, err error) int {
 			a.logger = logging.None()
 		}
 	}
-	said, all := "", each(err)
-	for i, e := range all {
-		text, next := a.failure(ctx, cmd, e)
-		if text == said { // several parts that a signal stopped
-			continue
-		}
-		said = text
-		attrs := []any{"status", exitStatus(ctx, e)}
+	all := a.failures(ctx, cmd, err)
+	for i, one := range all {
+		text, next := one.text, one.next
+		attrs := []any{"status", exitStatus(ctx, one.err)}
 		var f jobFailed
-		if errors.As(e, &f) {
+		if errors.As(one.err, &f) {
 			attrs = append(attrs, "job", f.job)
 		}
 		if next != "" {
@@ -126,13 +122,8 @@ func (a *app) failed(ctx context.Context, cmd *cobra.Command, err error) int {
 			continue
 		}
 		fmt.Fprintf(stderr, "snapdiff: %s\n", output.Text(text))
-		if i+1 < len(all) {
-			if _, following := a.failure(ctx, cmd, all[i+1]); following == next { // said once, below the last of many files
-				continue
-			}
-		}
-		if next != "" {
-			fmt.Fprintf(stderr, "  next: %s\n", next)
+		if next != "" && (i+1 == len(all) || all[i+1].next != next) { // once, below the last of many files
+			fmt.Fprintf(stderr, "  next: %s\n", output.Text(next))
 		}
 	}
 	return exitStatus(ctx, err)
@@ -145,6 +136,23 @@ func exitStatus(ctx context.Context, err error) int {
 		status = 128 + int(signalOf(ctx))
 	}
 	return status
+}
+
+// failing is one of several errors, with what is said of it.
+type failing struct {
+	err        error
+	text, next string
+}
+
+// failures gives what went wrong one by one. What several parts say that a signal stopped is there once.
+func (a *app) failures(ctx context.Context, cmd *cobra.Command, err error) (all []failing) {
+	for _, e := range each(err) {
+		text, next := a.failure(ctx, cmd, e)
+		if len(all) == 0 || all[len(all)-1].text != text {
+			all = append(all, failing{e, text, next})
+		}
+	}
+	return all
 }
 
 // failure is what is said of one error, on one line, and what to do next.

@@ -2,13 +2,17 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"snapdiff/apply/applytest"
+	"snapdiff/cmd/snapdiff/hint"
+	"snapdiff/cmd/snapdiff/logging"
 )
 
 // records reads a log of JSON lines.
@@ -100,5 +104,18 @@ func TestOneLineAFailure(t *testing.T) {
 	}
 	if !strings.Contains(out, "snapdiff: mail: hook on_failure (/bin/false): exit status 1\n") {
 		t.Errorf("the hook of a job whose store is not there was not called:\n%s", out)
+	}
+}
+
+// What is to be done about several failures in a row is said once, below the last of them, and names in it do nothing to the terminal.
+func TestNextIsSaidOnce(t *testing.T) {
+	a := &app{started: true, logger: logging.None()}
+	cmd := newRootCommand(a)
+	var out bytes.Buffer
+	cmd.SetErr(&out)
+	of := func(text string) error { return hint.With(errors.New(text), "look at \x1b[1m") }
+	a.failed(t.Context(), cmd, errors.Join(of("one"), of("two"), of("two"), errors.New("three"), of("four")))
+	if want := "snapdiff: one\nsnapdiff: two\n  next: look at \\x1b[1m\nsnapdiff: three\nsnapdiff: four\n  next: look at \\x1b[1m\n"; out.String() != want {
+		t.Errorf("it says\n%swant\n%s", out.String(), want)
 	}
 }
