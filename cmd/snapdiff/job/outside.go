@@ -49,6 +49,10 @@ func liesIn(path, place string, parts ...string) bool {
 
 // inFilesystem tells whether a path leads to something in a place by what their filesystem calls the two, whatever of it is mounted where.
 func inFilesystem(path, place string) bool {
+	var of, at unix.Stat_t
+	if unix.Stat(path, &of) != nil || unix.Stat(place, &at) != nil || of.Dev != at.Dev { // which spares most jobs of many the list of mounts
+		return false
+	}
 	from, err := mountOf(path)
 	if err != nil {
 		return false
@@ -65,8 +69,8 @@ func inFilesystem(path, place string) bool {
 		}
 		return filepath.Join(root, rel)
 	}
-	at, top := inside(from.Root, from.Mountpoint, path), inside(to.Root, to.Mountpoint, place)
-	return at != "" && top != "" && within(at, top)
+	below, top := inside(from.Root, from.Mountpoint, path), inside(to.Root, to.Mountpoint, place)
+	return below != "" && top != "" && within(below, top)
 }
 
 // eachAbove hands over the directory at path, or that of the file at path, and all above it up to the root, until yield says that it is enough.
