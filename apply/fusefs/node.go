@@ -166,8 +166,7 @@ func (n *node) Open(context.Context, uint32) (gofs.FileHandle, uint32, syscall.E
 	}
 	h := &handle{node: n, file: file, done: done}
 	if _, fixed := file.Fixed(); !fixed {
-		n.asked++
-		h.asked = true
+		h.ask()
 	}
 	n.opened.add(h)
 	return h, fuse.FOPEN_KEEP_CACHE, 0
@@ -187,9 +186,18 @@ func (h *handle) PassthroughFd() (int, bool) {
 	h.node.opening.Lock()
 	defer h.node.opening.Unlock()
 	if h.node.asked > 0 {
+		h.ask() // this one too: the kernel may have it open for longer than a program has, as long as it reads ahead
 		return -1, false
 	}
 	return h.file.Fixed()
+}
+
+// ask counts it as read through us. The caller holds node.opening.
+func (h *handle) ask() {
+	if !h.asked {
+		h.asked = true
+		h.node.asked++
+	}
 }
 
 // Read is for kernels that do not read the file themselves. Large pieces do not move through this process; with small ones that would
