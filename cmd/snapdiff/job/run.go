@@ -62,10 +62,11 @@ type runner struct {
 	why string
 	// configured is what was changed in the configuration, so that files come or go which did not in the source; "" if nothing was.
 	configured string
-	skipped    []output.Path  // nested subvolumes that the run met
-	dirs       *diff.DirCount // of a native comparison, for the report
-	back       string         // that an altered mirror was brought back; "" if it was not
-	clock      string         // what is to be said of it; see noteClock
+	skipped    []output.Path       // nested subvolumes that the run met
+	unfollowed []source.Unfollowed // those that the snapshot does not show
+	dirs       *diff.DirCount      // of a native comparison, for the report
+	back       string              // that an altered mirror was brought back; "" if it was not
+	clock      string              // what is to be said of it; see noteClock
 	// approved is the held run that goes through now, nil for none.
 	approved *Held
 	// destroying gives the error of Options.Destroy when that has ended; nil: it was not called.

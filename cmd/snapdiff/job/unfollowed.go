@@ -36,9 +36,9 @@ func nestedKind(src source.Source) string {
 const followAdvice = "give it a job of its own, set recursive = true, or exclude it"
 
 // skipNested notes them, by name and reason.
-func (r *runner) skipNested() error {
-	all, err := nested(r.src, r.exclude.Match)
-	for _, n := range all {
+func (r *runner) skipNested() (err error) {
+	r.unfollowed, err = nested(r.src, r.exclude.Match)
+	for _, n := range r.unfollowed {
 		r.skip(n.Path, n.Why)
 	}
 	return err
@@ -60,18 +60,18 @@ func (r *runner) skip(path, why string) {
 
 // noteUnfollowed warns of those that were not there in the run before: what is in them is in no mirror, and may have been in this one, in a directory.
 func (r *runner) noteUnfollowed(last *Report) error {
-	all, err := nested(r.src, r.exclude.Match)
-	if err != nil {
-		return err
-	}
 	said, err := r.store.Meta(metaUnfollowed)
 	if err != nil {
 		return err
 	}
+	known := map[string]bool{}
+	for line := range strings.SplitSeq(said, "\n") {
+		known[line] = true
+	}
 	var lines, fresh []string
-	for _, n := range all {
+	for _, n := range r.unfollowed {
 		line := strconv.Quote(n.Path)
-		if !slices.Contains(strings.Split(said, "\n"), line) {
+		if !known[line] {
 			fresh = append(fresh, unfollowed(r.src, n)+": "+cmp.Or(n.Why, followAdvice))
 		}
 		lines = append(lines, line)
