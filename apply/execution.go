@@ -60,6 +60,9 @@ type execution struct {
 	mu      sync.Mutex // guards what follows, and the catalog while workers are on
 	// kept is how many bytes objects in history take that have no other name, by their nodes, as far as it is known; in a small plan.
 	kept map[int64]int64
+	// dirKeys are the changed directories by their paths, dirsCame the former paths of those that moved; nil until dirKey wants them.
+	dirKeys  map[string]diff.Key
+	dirsCame map[string]string
 	report
 	altered bool // the store knows
 }

@@ -130,21 +130,26 @@ func (x *execution) setMeta(k diff.Key, path string) error {
 // dirKey is what a directory of the new snapshot is known by. Its own number would not do where several filesystems are one tree, nor that which a top
 // directory shows.
 func (x *execution) dirKey(path string) (diff.Key, error) {
-	for i := range x.plan.Inodes {
-		if in := &x.plan.Inodes[i]; in.Attr.IsDir() && in.Paths[0] == path {
-			return in.Key, nil
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.dirKeys == nil {
+		x.dirKeys, x.dirsCame = map[string]diff.Key{}, map[string]string{}
+		for i := range x.plan.Inodes {
+			if in := &x.plan.Inodes[i]; in.Attr.IsDir() {
+				x.dirKeys[in.Paths[0]] = in.Key
+			}
 		}
+		for from, to := range movedDirs(x.plan) {
+			x.dirsCame[to] = from
+		}
+	}
+	if k, ok := x.dirKeys[path]; ok {
+		return k, nil
 	}
 	before := path
 	if !x.committed { // the catalog has the names of the base
-		came := map[string]string{}
-		for from, to := range movedDirs(x.plan) {
-			came[to] = from
-		}
-		before = pathNow(path, came)
+		before = pathNow(path, x.dirsCame)
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	id, err := x.s.dirNode(before, map[string]int64{"": rootNode})
 	if err != nil {
 		return diff.Key{}, err

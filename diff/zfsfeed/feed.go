@@ -25,7 +25,7 @@ type Snapshots struct {
 	// Settled is a time before the base was taken: what changed last before it has changed since exactly if the time of its last
 	// change did. The clock has a grain, so of what changed around the taking nobody can say.
 	Settled time.Time
-	// AttrFiles: extended attributes may have become files (xattr=dir) since the base was taken, or shortly before.
+	// AttrFiles: extended attributes become files (xattr=dir), by the dataset's property. Those that the stream has are taken for a sign of it too.
 	AttrFiles bool
 }
 
@@ -68,6 +68,7 @@ func (f *feed) read(s Snapshots, sent io.Reader) error {
 		return err
 	}
 	f.sort()
+	f.attrFiles = f.attrFiles || slices.ContainsFunc(f.all, func(c candidate) bool { return c.owner != 0 })
 	return nil
 }
 
@@ -89,7 +90,8 @@ type feed struct {
 	index              diff.SignatureIndex
 	opts               diff.Options
 	settled            int64
-	attrFiles          bool // see Snapshots
+	attrFiles          bool            // see Snapshots
+	owned              map[uint64]bool // see objects.owners
 	// hidden are names that base and next have not, because other datasets have their places. See DiffAll.
 	hidden [2]map[diff.Ref]bool
 	// more are directories that are to be read though nothing was written to them.
@@ -154,7 +156,9 @@ func (f *feed) candidates(ctx context.Context) ([]diff.Candidate, error) {
 			all = append(all[:len(all):len(all)], c)
 		}
 	}
+	f.owned = map[uint64]bool{}
 	for _, num := range f.owners() {
+		f.owned[num] = true
 		if c, ok := f.find(num); !ok && f.data[num] == nil {
 			all = append(all[:len(all):len(all)], c)
 		}
@@ -196,7 +200,7 @@ func numbers(list []candidate) []uint64 {
 // candidate looks at one object; zero if it has no name in next, or is as it was. What has an OBJECT record only is looked at in
 // both snapshots.
 func (f *feed) candidate(c candidate) (k diff.Candidate, err error) {
-	if c.dir && !f.wrote(c.num) {
+	if c.dir && !f.wrote(c.num) && !f.owned[c.num] {
 		if same, err := f.sameDir(c); same || err != nil {
 			return k, err
 		}

@@ -285,10 +285,7 @@ func Inner(source string, follow Follow) (paths []string, err error) {
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return nil, err
-		}
-		if follow.Subvolume(info) {
+		if err != nil || follow.Subvolume(info) { // one that cannot be looked at is there all the same
 			paths = append(paths, s.path)
 		}
 	}

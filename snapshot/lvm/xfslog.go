@@ -6,15 +6,17 @@ import (
 	"io"
 )
 
-// The log of XFS, fs/xfs/libxfs/xfs_log_format.h: blocks of 512 bytes, used round and round. A record is a header (struct xlog_rec_header, big-endian) and so
-// many blocks of data. The first word of each block is the number of the round, that of data blocks is kept in the header.
+// The log of XFS, fs/xfs/libxfs/xfs_log_format.h: blocks of 512 bytes, used round and round. A record is a header (struct xlog_rec_header, big-endian), of one
+// block for each 32 KiB that records may have, and so many blocks of data. The first word of each block is the number of the round, that of data blocks is kept in the
+// header: of 64 in its first block, behind the fields, and of 64 in each other, behind its own first word.
 const (
 	xlogBlock   = 512
 	xlogMagic   = 0xFEEDBABE // XLOG_HEADER_MAGIC_NUM
 	xlogLongest = 520        // blocks of the longest record, with its headers: XLOG_MAX_RECORD_BSIZE
 	xlogMost    = 64         // records that a log with nothing to mend may have
 
-	xlogLenAt, xlogLSNAt, xlogTailAt, xlogOpsAt, xlogCyclesAt = 12, 16, 24, 40, 44
+	xlogVersionAt, xlogLenAt, xlogLSNAt, xlogTailAt, xlogOpsAt, xlogCyclesAt, xlogSizeAt = 8, 12, 16, 24, 40, 44, 320
+	xlogCycles                                                                           = 64 // words of data blocks in a header block: XLOG_CYCLE_DATA_SIZE
 
 	xlogOpHeader                                = 12 // struct xlog_op_header: be32 tid, len; u8 clientid, flags; u16
 	xlogCommit, xlogContinue, xlogWas, xlogGone = 0x02, 0x04, 0x08, 0x20
@@ -117,14 +119,24 @@ func (l *xfsLog) record(n int64) (rec xlogRecord, ok bool, err error) {
 		return rec, false, err
 	}
 	length := int64(be.Uint32(header[xlogLenAt:]))
-	blocks := (length + xlogBlock - 1) / xlogBlock
-	if be.Uint32(header) != xlogMagic || length == 0 || blocks > (xlogBlock-xlogCyclesAt)/4/2 {
+	blocks, headers := (length+xlogBlock-1)/xlogBlock, int64(1)
+	if be.Uint32(header[xlogVersionAt:])&2 != 0 {
+		headers = max((int64(be.Uint32(header[xlogSizeAt:]))+xlogCycles*xlogBlock-1)/(xlogCycles*xlogBlock), 1)
+	}
+	if be.Uint32(header) != xlogMagic || length == 0 || headers > 8 || blocks > xlogCycles*headers {
 		return rec, false, nil
 	}
-	rec = xlogRecord{lsn: be.Uint64(header[xlogLSNAt:]), tail: be.Uint64(header[xlogTailAt:]), ops: be.Uint32(header[xlogOpsAt:]), next: n + 1 + blocks}
-	cycles := append([]byte(nil), header[xlogCyclesAt:][:4*blocks]...)
+	rec = xlogRecord{lsn: be.Uint64(header[xlogLSNAt:]), tail: be.Uint64(header[xlogTailAt:]), ops: be.Uint32(header[xlogOpsAt:]), next: n + headers + blocks}
+	cycles := append([]byte(nil), header[xlogCyclesAt:][:4*xlogCycles]...)
+	for i := int64(1); i < headers; i++ {
+		b, err := l.block(n + i)
+		if err != nil {
+			return rec, false, err
+		}
+		cycles = append(cycles, b[4:][:4*xlogCycles]...)
+	}
 	for i := range blocks {
-		b, err := l.block(n + 1 + i)
+		b, err := l.block(n + headers + i)
 		if err != nil {
 			return rec, false, err
 		}

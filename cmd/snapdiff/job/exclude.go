@@ -19,6 +19,10 @@ const whyExclude = "exclude was changed in the configuration"
 // readExclude reads what stays out of the mirror. When that is not what the mirror was made with, the run has to compare in full:
 // no native diff shows what is no longer excluded.
 func (r *runner) readExclude() error {
+	if r.why == r.configured { // it may have been brought to that meanwhile
+		r.why = ""
+	}
+	r.configured = ""
 	var err error
 	if r.exclude, err = diff.ParseExclude(append(r.src.Exclude(), r.job.Exclude...)); err != nil {
 		return err
@@ -72,14 +76,11 @@ func (r *runner) finishedExclude() error {
 	if err != nil || !mixed {
 		return err
 	}
-	if r.why == whyExclude { // is asked again
-		r.why, r.configured = "", ""
-	}
 	return r.store.SetMeta(metaExclude, text)
 }
 
 // errMixedExclude says that no patterns are those of the whole mirror.
-var errMixedExclude = hint.With(errors.New("exclude was changed in the configuration, and a run that would have brought the mirror to that was cut off"), "snapdiff run, then again")
+var errMixedExclude = hint.With(errors.New("exclude was changed in the configuration, and a run that would have brought the mirror to that was cut off"), "let a run bring it there: snapdiff run, then try again")
 
 // mirrorExclude are the patterns that the mirror was made with; errMixedExclude when there are none. To those of the configuration a run brings it.
 func (r *runner) mirrorExclude() (*diff.Exclude, error) {

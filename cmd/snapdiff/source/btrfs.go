@@ -133,8 +133,12 @@ func (s *btrfsSource) Nested() (all []Unfollowed, err error) {
 	if s.job.Recursive {
 		return nil, nil
 	}
+	exclude, err := diff.ParseExclude(append(s.Exclude(), s.job.Exclude...))
+	if err != nil {
+		return nil, err
+	}
 	paths, err := btrfs.Inner(s.job.Source, btrfs.Follow{
-		Path:      func(string) bool { return true },
+		Path:      func(path string) bool { return !exclude.Match(path) },
 		Subvolume: func(info btrfs.SubvolInfo) bool { return !isPast(info) },
 		Longest:   diff.LongestPath,
 	})
