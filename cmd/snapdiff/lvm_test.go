@@ -91,7 +91,7 @@ func slowDelta(t *testing.T) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Sprintf("#!/bin/sh\necho $$ >%[1]s/began.new; mv %[1]s/began.new %[1]s/began\nwhile [ ! -e %[1]s/go ]; do sleep 0.02; done\nexec %[2]s \"$@\"\n", dir, real)
+	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" != -V ] || exec %[2]s -V\necho $$ >%[1]s/began.new; mv %[1]s/began.new %[1]s/began\nwhile [ ! -e %[1]s/go ]; do sleep 0.02; done\nexec %[2]s \"$@\"\n", dir, real)
 	if err := os.WriteFile(filepath.Join(dir, "thin_delta"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
