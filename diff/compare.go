@@ -151,17 +151,20 @@ func (c *comparer) sorted(candidates []Candidate, again []Key) error {
 			candidates = append(candidates, Candidate{Num: k.Ino, Gen: info.Gen, Type: info.Type()})
 		}
 	}
-	byNum := func(a, b Candidate) int {
-		if a.Num == b.Num && a.Attrs != b.Attrs { // named twice: the one that says more comes first, and stays
-			return map[bool]int{true: -1, false: 1}[a.Attrs]
-		}
-		return cmp.Compare(a.Num, b.Num)
-	}
+	byNum := func(a, b Candidate) int { return cmp.Compare(a.Num, b.Num) }
 	if !slices.IsSortedFunc(candidates, byNum) {
 		candidates = slices.Clone(candidates)
 		slices.SortFunc(candidates, byNum)
 	}
-	c.candidates = slices.CompactFunc(candidates, func(a, b Candidate) bool { return a.Num == b.Num })
+	all := candidates[:0]
+	for _, k := range candidates {
+		if n := len(all); n > 0 && all[n-1].Num == k.Num {
+			all[n-1].Attrs = all[n-1].Attrs || k.Attrs
+		} else {
+			all = append(all, k)
+		}
+	}
+	c.candidates = all
 	return nil
 }
 

@@ -180,21 +180,12 @@ func TestCrash(t *testing.T) {
 			m := newMirror(v)
 			m.run()
 			before := m.base
-			fd, err := unix.Open(filepath.Join(v.dir, "f"), unix.O_RDWR|unix.O_CLOEXEC, 0)
-			must(t, err)
-			_, err = unix.Pwrite(fd, []byte("committed"), 9000)
-			must(t, err)
-			must(t, unix.Fdatasync(fd))
-			v.image = v.copy() // what is on the disk at the crash
-			must(t, unix.Close(fd))
-			v.dir = filepath.Join(v.store, "after")
-			must(t, os.Mkdir(v.dir, 0o700))
-			options := "loop"
+			v.crash("f")
+			options := "rw"
 			if kind == a.XFS { // the one that crashed is mounted too
-				options, before.Boot = "loop,nouuid", "another"
+				options, before.Boot = "nouuid", "another"
 			}
-			command(t, "mount", "-o", options, v.image, v.dir)
-			t.Cleanup(func() { must(t, unix.Unmount(v.dir, 0)) })
+			v.mountCrashed(options)
 			in, ok := m.run().Inodes.Get(diff.Inode{Paths: []string{"f"}})
 			if !ok || !slices.Equal(in.Ranges, []diff.Range{{Off: 8192, Len: 4096}}) {
 				t.Errorf("the change set says of f: %+v", in)

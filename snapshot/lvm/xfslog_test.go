@@ -48,13 +48,13 @@ func TestXFSLog(t *testing.T) {
 func xfsLogs(t *testing.T, r *rand.Rand, options string, mkfs ...string) {
 	dir := MountSized(t, XFS, 400<<20, mkfs...)
 	image := filepath.Join(filepath.Dir(dir), "image")
-	run(t, "umount", dir)
-	run(t, "mount", "-o", options, image, dir)
+	sh(t, "umount "+dir)
+	sh(t, "mount -o "+options+" "+image+" "+dir)
 	at := t.TempDir()
 	look := func(what string, want bool) {
 		t.Helper()
 		copied := filepath.Join(at, "image")
-		run(t, "cp", "--sparse=always", image, copied)
+		sh(t, "cp --sparse=always "+image+" "+copied)
 		quiet, judged := logQuiet(t, copied)
 		if quiet != judged || judged != want {
 			t.Errorf("%s: quiet %t, xfs_logprint says %t, should be %t", what, quiet, judged, want)
@@ -64,9 +64,9 @@ func xfsLogs(t *testing.T, r *rand.Rand, options string, mkfs ...string) {
 	if Soak() {
 		rounds = 40
 	}
-	run(t, "xfs_freeze", "-f", dir)
+	sh(t, "xfs_freeze -f "+dir)
 	look("frozen when new", true)
-	run(t, "xfs_freeze", "-u", dir)
+	sh(t, "xfs_freeze -u "+dir)
 	for round := range rounds {
 		for i := range r.IntN(3000) {
 			name := filepath.Join(dir, fmt.Sprint(round, ".", i%300))
@@ -79,19 +79,19 @@ func xfsLogs(t *testing.T, r *rand.Rand, options string, mkfs ...string) {
 		}
 		must(t, os.WriteFile(filepath.Join(dir, "last"), []byte(fmt.Sprint(round)), 0o600))
 		must(t, os.Rename(filepath.Join(dir, "last"), filepath.Join(dir, "at last")))
-		run(t, "sync", "-f", dir)
+		sh(t, "sync -f "+dir)
 		look("in use", false)
 		held, err := os.Open(filepath.Join(dir, "at last"))
 		must(t, err)
 		must(t, os.Remove(filepath.Join(dir, "at last"))) // deleted while open: that is what the next mount finishes
-		run(t, "xfs_freeze", "-f", dir)
+		sh(t, "xfs_freeze -f "+dir)
 		look("frozen", true)
-		run(t, "xfs_freeze", "-u", dir)
+		sh(t, "xfs_freeze -u "+dir)
 		held.Close()
 	}
-	run(t, "umount", dir)
+	sh(t, "umount "+dir)
 	look("unmounted", true)
-	run(t, "mount", "-o", "loop", image, dir)
+	sh(t, "mount -o loop "+image+" "+dir)
 }
 
 // FuzzXFSLog: whatever a log holds, it is read without harm.
@@ -117,11 +117,4 @@ func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("reading past the end, at %d", off)
 	}
 	return copy(p, r[off:]), nil
-}
-
-func run(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %q: %v: %s", name, args, err, out)
-	}
 }

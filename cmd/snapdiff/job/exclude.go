@@ -24,7 +24,7 @@ func (r *runner) readExclude() error {
 	}
 	r.configured = ""
 	var err error
-	if r.exclude, err = diff.ParseExclude(append(r.src.Exclude(), r.job.Exclude...)); err != nil {
+	if r.exclude, err = source.Excluded(r.src, r.job); err != nil {
 		return err
 	}
 	last, _, err := r.store.Last()

@@ -9,20 +9,18 @@ import (
 
 	"snapdiff/cmd/snapdiff/output"
 	"snapdiff/cmd/snapdiff/source"
-	"snapdiff/diff"
 )
 
 // metaUnfollowed are the nested filesystems that the last run named: a line with a quoted path for each.
 const metaUnfollowed = "unfollowed"
 
-// nested gives the nested filesystems that the snapshots do not show, without those that are excluded.
-func nested(src source.Source, excluded func(path string) bool) ([]source.Unfollowed, error) {
+// nested gives the nested filesystems that the snapshots do not show.
+func nested(src source.Source) ([]source.Unfollowed, error) {
 	n, ok := src.(source.Nester)
 	if !ok {
 		return nil, nil
 	}
-	all, err := n.Nested()
-	return slices.DeleteFunc(all, func(n source.Unfollowed) bool { return n.Why == "" && excluded(n.Path) }), err
+	return n.Nested()
 }
 
 // nestedKind is what the source's kind calls them.
@@ -37,7 +35,7 @@ const followAdvice = "give it a job of its own, set recursive = true, or exclude
 
 // skipNested notes them, by name and reason.
 func (r *runner) skipNested() (err error) {
-	r.unfollowed, err = nested(r.src, r.exclude.Match)
+	r.unfollowed, err = nested(r.src)
 	for _, n := range r.unfollowed {
 		r.skip(n.Path, n.Why)
 	}
@@ -89,12 +87,7 @@ func (r *runner) noteUnfollowed(last *Report) error {
 
 // nested says what of the source no run copies.
 func (c *checker) nested(src source.Source) {
-	exclude, err := diff.ParseExclude(append(src.Exclude(), c.job.Exclude...))
-	if err != nil {
-		c.add(Missing, err)
-		return
-	}
-	all, err := nested(src, exclude.Match)
+	all, err := nested(src)
 	c.add(Warning, err)
 	for _, n := range all {
 		c.say(Note, cmp.Or(n.Why, followAdvice), "%s", unfollowed(src, n))

@@ -101,7 +101,7 @@ func (s *btrfsSource) Former(mark snapshot.Mark) { s.former = mark }
 // takeAll takes a snapshot of the source and of what is nested in it, but for what is excluded and for snapshots: they are the past of
 // something, not data of their own. What is in the mirror stays in it, whatever becomes of its read-only flag.
 func (s *btrfsSource) takeAll(name string) (snapshot.Mark, error) {
-	exclude, err := diff.ParseExclude(append(s.Exclude(), s.job.Exclude...))
+	exclude, err := Excluded(s, s.job)
 	if err != nil {
 		return snapshot.Mark{}, err
 	}
@@ -133,7 +133,7 @@ func (s *btrfsSource) Nested() (all []Unfollowed, err error) {
 	if s.job.Recursive {
 		return nil, nil
 	}
-	exclude, err := diff.ParseExclude(append(s.Exclude(), s.job.Exclude...))
+	exclude, err := Excluded(s, s.job)
 	if err != nil {
 		return nil, err
 	}

@@ -111,9 +111,14 @@ type Lingerer interface {
 	Old(keep ...snapshot.Mark) (paths []string, err error)
 }
 
+// Excluded is what stays out of a job's mirror.
+func Excluded(s Source, j config.Job) (*diff.Exclude, error) {
+	return diff.ParseExclude(append(s.Exclude(), j.Exclude...))
+}
+
 // Nester is a Source below which other filesystems of its kind may be mounted, for which its snapshots have empty directories.
 type Nester interface {
-	// Nested are those that the last snapshot taken has not.
+	// Nested are those that the last snapshot taken has not, but for what is excluded.
 	Nested() ([]Unfollowed, error)
 }
 

@@ -347,9 +347,15 @@ func (s *zfsSource) Nested() (all []Unfollowed, err error) {
 	if s.job.Recursive {
 		return s.not, nil
 	}
+	exclude, err := Excluded(s, s.job)
+	if err != nil {
+		return nil, err
+	}
 	paths, err := s.dataset.Mounted()
 	for _, path := range paths {
-		all = append(all, Unfollowed{Path: path})
+		if !exclude.Match(path) {
+			all = append(all, Unfollowed{Path: path})
+		}
 	}
 	return all, err
 }

@@ -71,7 +71,7 @@ func (s *zfsSource) children(ctx context.Context) (list []zfs.Child, not []Unfol
 	if err != nil {
 		return nil, nil, err
 	}
-	exclude, err := diff.ParseExclude(append(s.Exclude(), s.job.Exclude...))
+	exclude, err := Excluded(s, s.job)
 	if err != nil {
 		return nil, nil, err
 	}
